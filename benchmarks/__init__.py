@@ -1,1 +1,1 @@
-"""Measures jobdb against the registry it replaces and against its peers: ``python -m benchmarks``."""
+"""Measure jobdb against the registry it replaces and against its peers: ``python -m benchmarks``."""

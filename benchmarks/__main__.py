@@ -1,4 +1,4 @@
-"""``python -m benchmarks`` runs a plan and writes the results, the report, the README's headline table and the plots.
+"""Run a plan; write the results, the report, the README's headline table and the plots: ``python -m benchmarks``.
 
 The data must be on a disk (``--folder``); a folder in memory is refused. ``--report`` only writes the report and the
 plots again, from existing results.

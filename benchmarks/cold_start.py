@@ -1,4 +1,4 @@
-"""Measures how long commands take from the start of the process to its end, interleaved.
+"""Measure how long commands take from the start of the process to its end, interleaved.
 
 Called by __main__.py. The references are ``python -c "import typer"`` and a script that does what the old publish
 script did. The measured command is the installed ``jobdb`` at its default durability.

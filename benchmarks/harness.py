@@ -1,4 +1,4 @@
-"""Runs a plan: owns the worker processes, interleaves the adapters, collects the workers' results.
+"""Run a plan: start the worker processes, interleave the adapters, collect the workers' results.
 
 Called by __main__.py with a plan (plan.py). For each cell (operation, number of workers, size of the registry) the
 adapters take turns, and each repetition begins with another adapter, so that a slow minute of the machine affects all.

@@ -1,4 +1,4 @@
-"""Measures the import of an old registry against a bare loop that only reads and parses its files.
+"""Measure the import of an old registry against a bare loop that only reads and parses its files.
 
 Called by __main__.py. Both read the same folder, interleaved; the import also checks, writes and compares.
 """

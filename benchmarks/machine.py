@@ -1,4 +1,4 @@
-"""Describes the machine: processor, memory, kernel, disk, file system and the versions of the software involved.
+"""Describe the machine: processor, memory, kernel, disk, file system and the versions of the software involved.
 
 Called by __main__.py once per run. Only reads, except for the short measurement of the disk's sync.
 """
@@ -47,7 +47,7 @@ def mount_of(folder: Path) -> dict[str, str]:
 
 
 def in_memory(folder: Path) -> bool:
-    """Tell whether the folder is on a file system without a disk."""
+    """Return whether the folder is on a file system without a disk."""
     return mount_of(folder)["type"] in _MEMORY
 
 

@@ -1,4 +1,4 @@
-"""Measures events over a real broker: publish → relay → Mosquitto → subscriber → accepted, at full durability.
+"""Measure events over a real broker: publish → relay → Mosquitto → subscriber → accepted, at full durability.
 
 Called by __main__.py, and alone as ``python -m benchmarks.mqtt_throughput``. Publisher, relay and subscriber are three
 processes on one database; Mosquitto is started on loopback with the settings of docs/how-to/deploy-mqtt.md. It measures

@@ -1,4 +1,4 @@
-"""Does what the old registry's publish script did, to compare how long a command takes.
+"""Do what the old registry's publish script did, to compare how long a command takes.
 
 Run by cold_start.py as ``python old_publish.py FOLDER JOB EVENT DETAIL``. It imports what the old script imported,
 including the MQTT client, but sends to no broker: that part of the time is left out.

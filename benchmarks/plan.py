@@ -35,7 +35,7 @@ class Cell:
 
     @property
     def reuses_template(self) -> bool:
-        """Tell whether the prepared registry itself is used, because copying it would take longer than the run."""
+        """Return whether the prepared registry itself is used, because copying it would take longer than the run."""
         return self.size >= _REUSE_TEMPLATE_FROM_JOBS
 
 

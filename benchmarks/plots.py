@@ -1,4 +1,4 @@
-"""Draws the plots of a run: throughput and waits over the number of processes, cost over the size, latencies.
+"""Draw the plots of a run: throughput and waits over the number of processes, cost over the size, latencies.
 
 Called by report.py with the results; needs matplotlib. Each adapter has one colour, the same in every plot; jobdb is
 drawn last and thick.

@@ -1,4 +1,4 @@
-"""Writes a run's report: REPORT.md with every table, headline.md for the README, and the plots.
+"""Write a run's report: REPORT.md with every table, headline.md for the README, and the plots.
 
 Called by __main__.py with the results of one run; every number in the text comes from them.
 """

@@ -1,4 +1,4 @@
-"""Measures how soon ``wait`` and ``subscribe`` see what another process has written, and the CPU cost of idling.
+"""Measure how soon ``wait`` and ``subscribe`` see what another process has written, and the CPU cost of idling.
 
 Called by __main__.py. The latency is the time from the writer's return (the event is durable) to the reader's; both
 read the same monotonic clock. The pause before each write is random.

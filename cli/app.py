@@ -13,7 +13,8 @@ from typer.main import get_command
 
 from . import output
 from .commands import CONTEXT_SETTINGS, CommandGroup
-from .context import Settings, warn_of_password
+from .context import warn_of_password
+from .settings import Settings
 
 if TYPE_CHECKING:
     from typer._click.core import Command

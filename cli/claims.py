@@ -72,7 +72,8 @@ def claim(
         print_json(claimed.job.as_dict())
         return
     print_line(claimed.job_id)
-    from .messages import print_hint, shell_quote
+    from .messages import print_hint
+    from .settings import shell_quote
 
     name = shell_quote(claimed.job_id)
     print_hint(f"the job's prompt: jobdb show {name}", ctx)

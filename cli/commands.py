@@ -162,7 +162,7 @@ class CommandGroup(PlainGroup):
             raise SystemExit(141) from None
         except Exception as error:
             flush_error = output.flush_or_discard_stdout()
-            if flush_error is None or isinstance(error, JobdbError) or getattr(error, "filename", None):
+            if flush_error is None or isinstance(error, JobdbError) or (isinstance(error, OSError) and error.filename):
                 raise
             if isinstance(flush_error, BrokenPipeError):
                 raise SystemExit(141) from None

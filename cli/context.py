@@ -8,32 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from .messages import print_warning
+from .settings import get_settings
+
 if TYPE_CHECKING:
     from jobdb.registry import Registry
     from jobdb.urls import DatabaseUrl
-
-
-class Settings:
-    """The root command's options.
-
-    Attributes:
-        db: the database's URL; None: that of the environment, or the default.
-        busy_timeout_sec: how long to wait for other writers, in seconds.
-    """
-
-    __slots__ = ("busy_timeout_sec", "db")
-
-    def __init__(self, *, db: str | None, busy_timeout_sec: float) -> None:
-        self.db = db
-        self.busy_timeout_sec = busy_timeout_sec
-
-    def suggested_command(self) -> str:
-        """Return how a suggested command begins so that it works on the same database."""
-        if self.db is None or ("://" in self.db and not self.db.startswith("sqlite:")):
-            return "jobdb"  # the default database, or an address that may hold a password
-        from .messages import shell_quote
-
-        return f"jobdb --db {shell_quote(self.db)}"
 
 
 def warn_of_password(url: str | None) -> None:
@@ -44,19 +24,10 @@ def warn_of_password(url: str | None) -> None:
 
     parsed_url = parse_url(url)
     if str(parsed_url) != parsed_url.text:
-        from .messages import print_warning
-
         print_warning(
             "a password in a URL on the command line can be read by every process of this machine; put it into "
             "~/.pgpass or PGPASSFILE, or the URL into JOBDB_URL"
         )
-
-
-def get_settings(ctx: typer.Context) -> Settings:
-    """Return the settings that the root command stored."""
-    settings = ctx.obj
-    assert isinstance(settings, Settings)
-    return settings
 
 
 def resolve_url(ctx: typer.Context) -> DatabaseUrl:

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from . import output
-from .context import get_settings, warn_of_password
+from .context import warn_of_password
 from .messages import print_note
 from .parameters import AsJson
+from .settings import get_settings
 from .tables import print_table
 
 

@@ -8,10 +8,11 @@ import typer
 
 from jobdb.errors import DatabaseMissing, InvalidInput, Unavailable
 
-from .context import get_settings, open_registry, resolve_url
+from .context import open_registry, resolve_url
 from .messages import print_hint, print_note
 from .output import print_json
 from .parameters import AsJson
+from .settings import get_settings
 
 
 def init(

@@ -74,12 +74,16 @@ def _discard_report(_text: str) -> None:
 
 
 @contextmanager
-def open_outbox(ctx: typer.Context, ticket_file: str | None) -> Iterator[RegistryOutbox | TicketOutbox]:
+def open_outbox(
+    ctx: typer.Context, ticket_file: str | None, *, resend: bool = False
+) -> Iterator[RegistryOutbox | TicketOutbox]:
     """Open the outbox of a ticket, or of the registry without one, for the duration of the block."""
     from jobdb.mqtt import RegistryOutbox, TicketOutbox, read_ticket
 
     if ticket_file is not None:
         with TicketOutbox.open(read_ticket(Path(ticket_file))) as outbox:
+            if resend:
+                outbox.resend()
             yield outbox
     else:
         with open_registry(ctx, checkpoint=True) as registry:

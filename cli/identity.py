@@ -22,16 +22,14 @@ def identity(
     ] = False,
     copy: Annotated[
         bool,
-        typer.Option(
-            "--copy", help="The database is a copy: give it an identity of its own. The original stays in use."
-        ),
+        typer.Option("--copy", help="The database is a copy: give it a new identity. The original stays in use."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the registry's identity; confirm that it was moved or copied.
 
-    Brokers keep messages for a registry under its identity, and tickets name it. 'restore' and 'copy' give the new
-    database an identity of its own. A file that was copied by hand (cp, rsync, a cloned machine) still has the
+    Brokers keep messages for a registry under its identity, and tickets name it. 'restore' and 'copy' give the
+    resulting database a new identity. A file that was copied by hand (cp, rsync, a cloned machine) still has the
     original's identity. The file's changed location reveals this, and the database connects to no broker until you
     confirm with --moved or --copy which of the two it is. Jobs and their tokens stay unchanged either way; a copy
     whose jobs name the original's broker sends its events there, signed with the same tokens. Exit code 1 when the

@@ -34,7 +34,7 @@ def read_bytes(source: str, *, label: str, max_size: int) -> bytes:
             with open(source, "rb") as file:
                 content = file.read(max_size + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise InvalidInput(f"cannot read the {label} from {source!r}: {reason}") from error
     if len(content) > max_size:
         raise InvalidInput(f"the {label} in {source!r} is longer than {max_size} bytes; shorten it")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from jobdb.model import Job, JobStatus
 from jobdb.system.durations import format_duration
 
-from .formatting import PERMISSION_STYLE, STATUS_STYLES, awaits_permission
-from .jobs import first_line, truncate
-from .messages import print_hint, shell_quote
+from .formatting import PERMISSION_STYLE, STATUS_STYLES, awaits_permission, first_line, truncate
+from .messages import print_hint
 from .output import on_terminal, print_line
+from .settings import shell_quote
 from .tables import Cell, console, print_record, print_table
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import typer
 from . import output
 from .completion import complete_statuses
 from .context import open_registry
+from .formatting import first_line
 from .parameters import AsJson, JobId
 
 if TYPE_CHECKING:
@@ -90,16 +91,6 @@ def _tsv_values(job: Job) -> tuple[object, ...]:
         f"{job.lease_expires_at:%Y-%m-%dT%H:%M:%SZ}" if job.lease_expires_at else None,
         first_line(job.prompt),
     )
-
-
-def first_line(prompt: str) -> str:
-    """Return the first line of a prompt, shortened to 80 characters."""
-    return truncate(prompt.strip().partition("\n")[0], 80)
-
-
-def truncate(text: str, max_chars: int) -> str:
-    """Return a text, cut off with an ellipsis where it is longer than ``max_chars``."""
-    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def show(ctx: typer.Context, job: JobId, as_json: AsJson = False) -> None:

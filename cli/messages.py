@@ -1,4 +1,4 @@
-"""Messages on stderr: errors, warnings, notes, hints and progress; all sanitized, and never a reason to fail.
+"""Messages on stderr: errors, warnings, notes and progress; all sanitized, and never a reason to fail.
 
 Called by the commands, and by ``main`` for the error that ends one.
 """
@@ -11,6 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from jobdb.system.terminal import sanitize
+
+from .settings import get_settings
 
 if TYPE_CHECKING:
     import typer
@@ -41,19 +43,8 @@ def print_hint(text: str, ctx: typer.Context | None = None) -> None:
     if not sys.stderr.isatty():
         return
     if ctx is not None:
-        from .context import get_settings
-
         text = text.replace("jobdb ", f"{get_settings(ctx).suggested_command()} ")
     _print(sanitize(text))
-
-
-def shell_quote(text: str) -> str:
-    """Return ``text`` as one word of a suggested command: people paste those, and a database may hold any name."""
-    if text.isascii() and text.isalnum():
-        return text  # every generated job id: the common case needs no further import
-    import shlex
-
-    return shlex.quote(text)
 
 
 def show_progress(unit: str) -> Callable[[int, int], None]:

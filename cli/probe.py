@@ -31,8 +31,8 @@ def probe(
     """Test whether a folder's file locks are safe for a database.
 
     On one host, two processes compete for locks; the lock of a killed process must be released, and new and renamed
-    files must be visible. With --peer two hosts do the same: run the command on both at the same time, each with a
-    name of its own. On NFS the server must also export the folder with 'sync', which a client cannot check: a warning
+    files must be visible. With --peer two hosts do the same: run the command on both at the same time, each under
+    its own name. On NFS the server must also export the folder with 'sync', which a client cannot check: a warning
     says so. Only the command's own files are touched. Exit code 0 when all checks passed, else 5.
 
     \b

@@ -59,11 +59,9 @@ def relay(
     if timeout_sec is not None and not once:
         raise InvalidInput("--timeout-sec needs --once; without it the relay runs until it is stopped")
     require_mqtt_client()
-    with open_outbox(ctx, ticket) as outbox:
-        from jobdb.mqtt import Relay, TicketOutbox
+    with open_outbox(ctx, ticket, resend=resend) as outbox:
+        from jobdb.mqtt import Relay
 
-        if resend and isinstance(outbox, TicketOutbox):
-            outbox.resend()
         runner = Relay(outbox, report=print_note, drain_sec=drain_sec)
         stop_on_signals(runner)
         result = runner.run(until_empty=once, timeout_sec=check_time_limit(timeout_sec, option="--timeout-sec"))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import output
-from .context import get_settings
 from .formatting import pluralize
 from .messages import print_hint, print_note, print_warning
 from .parameters import AsJson
+from .settings import get_settings
 
 if TYPE_CHECKING:
     from jobdb.operations.restore import RestoreReport

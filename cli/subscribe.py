@@ -76,7 +76,7 @@ def subscribe(
     command fails is retried with growing pauses; if the last retry fails too, the event stays unhandled and the
     exit code is 1. The command gets this process's environment without the secrets: JOBDB_KEY, MQTT_PASSWORD,
     PGPASSWORD and a password in JOBDB_URL are removed; JOBDB_KEY_FILE and other file names stay.
-    When one job is followed, its end ends the command: exit code 0 completed, 1 error, 6 cancelled; 3 when a
+    When one job is followed, the command ends with the job: exit code 0 completed, 1 error, 6 cancelled; 3 when a
     timeout was reached first.
 
     With --broker or --from-broker the events arrive over MQTT: each is verified, checked for replay and recorded

@@ -31,7 +31,7 @@ def ticket(
 
     The file is a secret: it holds the job's token and the broker's password unencrypted, and has mode 0600.
     Transfer it over a secure channel and delete it when the job has ended. On the other machine,
-    'jobdb publish --ticket FILE EVENT' signs and numbers events and keeps them in an outbox of its own until the
+    'jobdb publish --ticket FILE EVENT' signs and numbers events and keeps them in a local outbox until the
     broker has acknowledged them. Claim the job first: the ticket is valid for the current attempt, and once the job
     is claimed again, events published with it are refused. Use a ticket on one machine at a time.
 

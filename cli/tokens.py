@@ -62,8 +62,8 @@ def show(
 def list_tokens(ctx: typer.Context, job: JobId, as_json: AsJson = False) -> None:
     """List a job's tokens, without the secrets.
 
-    One line per token: version, state (present: the current one; overlap: an older one that is still valid; expired;
-    revoked), time of creation, end of the overlap, time of revocation.
+    One line per token: version, state (current; overlap: an older token that is still valid; expired; revoked),
+    time of creation, end of the overlap, time of revocation.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Writes a registry in the old scripts' format: records, event logs, audit logs, signed events, some damaged files.
+"""Write a registry in the old scripts' format: records, event logs, audit logs, signed events, some damaged files.
 
 ``examples/legacy-registry`` was written by this script without arguments; the tests write larger ones with
 ``write_registry``. All data is synthetic, including tokens and passwords, and the same arguments write the same bytes.

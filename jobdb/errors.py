@@ -1,9 +1,9 @@
-"""Every error that jobdb raises on purpose.
+"""The error classes that jobdb raises.
 
     JobdbError                     exit code of the command line
     ├── InvalidInput               2   also a ValueError
     │   └── UnknownJob             2
-    ├── Refused                    1   the answer is no
+    ├── Refused                    1   the state of the database does not allow it
     │   ├── IllegalTransition
     │   ├── StaleAttempt
     │   └── AlreadyExists
@@ -23,11 +23,11 @@
         ├── ForkedRegistry
         └── KeyProblem
 
-Each message says what happened, to what, and what to do next. No message carries a secret. What to do next is said in
-the library's words; where the command line does it otherwise, the error carries the command line's words too. Each
-error can be copied and pickled, so that it passes between processes.
+Each message says what happened, to what, and what to do next. No message contains a secret. The advice names the
+library's functions; where the command line differs, the error also carries advice that names its commands. Each error
+can be copied and pickled, so that it can pass between processes.
 
-Every floor raises them; this module uses nothing of jobdb.
+Every layer raises them; this module imports nothing from jobdb.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 
 class JobdbError(Exception):
-    """Base of all errors of jobdb; never raised itself.
+    """The base class of all jobdb errors; never raised itself.
 
     Args:
         message: what happened, to what.
-        advice: what to do next, in the library's words.
-        command: what to do next on the command line, where that differs.
+        advice: what to do next, in terms of the library.
+        command: what to do next on the command line, if that differs.
 
     Attributes:
         exit_code: the exit status with which the command line ends.
@@ -66,12 +66,12 @@ class JobdbError(Exception):
         self.command = command
 
     def for_command_line(self) -> str:
-        """Return the message with the command line's advice, or the library's where there is no other."""
+        """Return the message with the command line's advice, or with the library's if there is no other."""
         advice = self.command or self.advice
         return f"{self.message}; {advice}" if advice else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The class is not called again: what it takes is not what is in ``args``.
+        # The class is not called again: its parameters are not those in ``args``.
         return _rebuild, (type(self), self.args), self.__dict__
 
 
@@ -82,25 +82,25 @@ def _rebuild(kind: type[JobdbError], args: tuple[Any, ...]) -> JobdbError:
 
 
 class InvalidInput(JobdbError, ValueError):
-    """Raised for an argument that the verb does not take; nothing was written."""
+    """Raised for an invalid argument; nothing was written."""
 
     exit_code = 2
 
 
 class UnknownJob(InvalidInput):
-    """Raised when there is no job of the given id in the database."""
+    """Raised when the database has no job with the given id."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
             f"no job {job_id!r} in this database",
-            advice="Registry.jobs() lists the jobs there are",
-            command="'jobdb list' lists the jobs there are",
+            advice="Registry.jobs() lists the jobs",
+            command="'jobdb list' lists the jobs",
         )
         self.job_id = job_id
 
 
 class Refused(JobdbError):
-    """Raised when the arguments are valid and what the database holds does not allow the verb; nothing was written."""
+    """Raised when the arguments are valid but the database's state does not allow the verb; nothing was written."""
 
     exit_code = 1
 
@@ -114,7 +114,7 @@ class StaleAttempt(Refused):
 
 
 class AlreadyExists(Refused):
-    """Raised when what was to be made exists already, and differs."""
+    """Raised when the thing to create already exists and differs."""
 
 
 class TimedOut(JobdbError):
@@ -124,7 +124,7 @@ class TimedOut(JobdbError):
 
 
 class Busy(JobdbError):
-    """Raised when another writer held the lock of the database for longer than the limit; nothing was written.
+    """Raised when another writer held the database lock for longer than the limit; nothing was written.
 
     Attributes:
         waited_sec: how long this call waited, in seconds.
@@ -142,7 +142,7 @@ class Busy(JobdbError):
 
 
 class Unusable(JobdbError):
-    """Raised when the database, its file system or its key cannot be used as it is; the base of what follows."""
+    """Raised when the database, its file system or its key cannot be used; the base class of the errors below."""
 
     exit_code = 5
 
@@ -154,8 +154,8 @@ class DatabaseMissing(Unusable):
 class DatabaseReplaced(Unusable):
     """Raised when the files of the database were removed, renamed or replaced while it was open.
 
-    Others do not see what was written last. The registry that raised it refuses every further verb: look at what is at
-    the URL now, then open a new one.
+    Other processes do not see the latest writes. The registry that raised it refuses every further verb: inspect the
+    database that is at the URL now, then open a new registry.
     """
 
 
@@ -168,41 +168,41 @@ class SchemaMismatch(Unusable):
 
 
 class UntrustedDatabase(Unusable):
-    """Raised when a database that was found in the current folder, not named, is not known to be this user's."""
+    """Raised when no URL was given and the database in the current folder is not known to be this user's."""
 
 
 class UnsafeFileSystem(Unusable):
-    """Raised when the file system of the folder does not give the guarantees that the journal needs."""
+    """Raised when the folder's file system does not give the guarantees that the journal needs."""
 
 
 class MovedOrCopied(Unusable):
-    """Raised when the database is not where it was recorded to be.
+    """Raised when the database is not at its recorded place.
 
     It may be a copy, and a copy must not connect to a broker in the name of the original.
     """
 
 
 class StorageFailed(Unusable):
-    """Raised when the disk is full, fails, or may not be written; the verb changed nothing."""
+    """Raised when the disk is full, fails, or is not writable; the verb changed nothing."""
 
 
 class SyncFailed(StorageFailed):
-    """Raised when the disk does not confirm a commit: whether it survives a power failure is unknown.
+    """Raised when the disk does not confirm a commit, so that it may be lost in a power failure.
 
     The registry that raised it refuses every further verb: open a new one, read the state, and decide from there.
     """
 
 
 class Unavailable(Unusable):
-    """Raised when the database server cannot be reached, or the connection breaks before the outcome is known."""
+    """Raised when the database server cannot be reached, or the connection fails before the outcome is known."""
 
 
 class ForkedRegistry(Unusable):
-    """Raised in a forked child that uses a registry of its parent, or opens the file that its parent had open.
+    """Raised in a forked child that uses its parent's registry, or opens a file that its parent had open.
 
-    Start the child with spawn or exec, or close every registry on the file before the fork.
+    Start the child with spawn or exec, or close every registry on the file before forking.
     """
 
 
 class KeyProblem(Unusable):
-    """Raised when the master key is missing, unreadable, or not the one that sealed a secret."""
+    """Raised when the master key is missing or unreadable, or is not the key that sealed a secret."""

@@ -1,4 +1,4 @@
-"""The URL of a registry's database: parsed once, for the registry and the command line; shown without its password."""
+"""Database URLs: parsed here for the registry and the command line, and shown without the password."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DatabaseUrl(NamedTuple):
     Attributes:
         engine: "sqlite" or "postgresql".
         path: the file, for SQLite.
-        text: the URL as it was given, with its password: the connection string, for PostgreSQL.
+        text: the URL as given, with its password; for PostgreSQL, the connection string.
     """
 
     engine: str
@@ -47,7 +47,7 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
     """Parse ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://…`` or a plain file name.
 
     Raises:
-        InvalidInput: the scheme is another one, or the URL names no file.
+        InvalidInput: the scheme is unknown, or the URL names no file.
 
     Example:
         >>> parse_url("jobs.db")
@@ -63,7 +63,7 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
         raise InvalidInput("the URL of a database must be text, not bytes", advice="use os.fsdecode to convert a path")
     scheme, separator, rest = text.partition("://")
     if not separator and (mistyped := re.match(_SCHEME, text)):
-        # Not repeated: the rest may hold a password.
+        # The rest is not shown: it may contain a password.
         raise InvalidInput(f"invalid URL: two slashes must follow {mistyped[1]}:", advice=f"write {mistyped[1]}://…")
     if not separator:
         scheme, rest = "sqlite", "/" + text
@@ -76,7 +76,7 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
         )
     name = rest[1:] if rest.startswith("/") else ""
     if name == ":memory:":
-        raise InvalidInput("a database in memory would be lost with its process", advice="name a file")
+        raise InvalidInput("an in-memory database would be lost with its process", advice="name a file")
     if not name or "\0" in name:
         raise InvalidInput(
             f"{text!r} names no file", advice="write sqlite:///relative/jobs.db or sqlite:////absolute/jobs.db"
@@ -86,7 +86,7 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
 
 
 def _require_utf8(name: str) -> None:
-    """Refuse a file that SQLite cannot open because its name, or that of the current folder, is not valid UTF-8."""
+    """Refuse a file that SQLite cannot open because its name or the current folder's name is not valid UTF-8."""
     with suppress(FileNotFoundError):  # the current folder was removed: opening the file reports that
         try:
             os.path.abspath(name).encode("utf-8")
@@ -98,7 +98,7 @@ def _require_utf8(name: str) -> None:
 
 
 def require_current_folder(place: DatabaseUrl) -> None:
-    """Refuse a file name that is relative to the current folder if that folder was removed.
+    """Refuse a relative file name if the current folder was removed.
 
     Raises:
         StorageFailed: the current folder was removed.
@@ -108,16 +108,16 @@ def require_current_folder(place: DatabaseUrl) -> None:
 
 
 def missing_folder_reason() -> str | None:
-    """Return a message if the current folder was removed, so that no relative name can be found; None otherwise."""
+    """Return a message if the current folder was removed, so that relative names cannot be resolved; else None."""
     try:
         os.getcwd()
     except FileNotFoundError:
         return "the current folder was removed; change to another one, or give absolute paths (sqlite:////FOLDER/FILE)"
     except OSError:
-        pass  # it exists, and only its name cannot be read
+        pass  # it exists; only its name cannot be read
     return None
 
 
 def default_url(environ: Mapping[str, str] = os.environ) -> str:
-    """Return ``$JOBDB_URL``, or ``sqlite:///.jobdb/jobs.db`` in the current folder if that is not set."""
+    """Return ``$JOBDB_URL`` or, if that is not set, ``sqlite:///.jobdb/jobs.db`` in the current folder."""
     return environ.get("JOBDB_URL") or DEFAULT_URL

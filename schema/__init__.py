@@ -1,4 +1,4 @@
-"""The database schema and the JSON Schemas, as files.
+"""The migrations and the JSON Schemas, as files.
 
 ``sqlite/NNNN_name.sql`` and ``postgresql/NNNN_name.sql`` are the numbered migrations; the same number is the same step
 on both engines. ``jobdb migrate`` runs them; for SQLite ``sqlite-utils migrate jobs.db schema/migrations.py`` does too.
@@ -28,10 +28,10 @@ def migration_files(engine: str) -> list[tuple[int, str, Path]]:
 
 
 VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
-"""The stable views: what a person's query and the web view are meant to read."""
+"""The stable views, which ad hoc queries and the web view should read."""
 
 SEALED_COLUMNS = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
-"""Table and column of each sealed secret, which no query may show."""
+"""The table and column of each sealed secret, which no query may read."""
 
 SCHEMA_VERSION = migration_files("sqlite")[-1][0]
 """The schema version of this version of jobdb: the number of the last migration."""

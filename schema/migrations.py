@@ -18,7 +18,7 @@ MIGRATIONS = Migrations("jobdb")
 
 
 def _statements(script: str) -> list[str]:
-    """Return the script's statements one by one: executescript() would commit the current transaction."""
+    """Split a script into its statements, because executescript() would commit the current transaction."""
     statements, buffer = [], ""
     for line in script.splitlines(keepends=True):
         buffer += line

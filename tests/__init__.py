@@ -1,1 +1,1 @@
-"""The tests of jobdb. A test's folder says what the test needs; see README.md beside this file."""
+"""The tests of jobdb. The folder of a test says what it needs; see README.md in this folder."""

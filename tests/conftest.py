@@ -1,4 +1,4 @@
-"""Loads the shared fixtures, and fails a run that skipped a test where every test must run."""
+"""Load the shared fixtures, and fail a run that skipped a test although every test must run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the run if anything was skipped under JOBDB_REQUIRE_ALL=1: the net below ``tests.support.requirements``."""
+    """Fail the run if a test was skipped under JOBDB_REQUIRE_ALL=1, by other means than ``requirements``."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or os.environ.get("JOBDB_REQUIRE_ALL") != "1":
         return

@@ -1,1 +1,1 @@
-"""Pure rules: lifecycle, replay, arguments and the wire protocol. They touch no database, clock, file or network."""
+"""Pure rules: lifecycle, replay, arguments and the wire protocol. They use no database, clock, file or network."""

@@ -1,7 +1,7 @@
-"""Checks on the arguments of the public verbs: each returns the value that is stored, or raises InvalidInput.
+"""Checks on the arguments of the public verbs: each returns the value to store, or raises InvalidInput.
 
-Pure. The verbs of :mod:`jobdb.registry` and its neighbours call them before they ask an engine, which checks nothing
-again. What registers a job is checked in :mod:`jobdb.core.registration`.
+Pure. The verbs of :mod:`jobdb.registry` and other packages call them before they call an engine, which does not repeat
+the checks. The arguments of ``register`` are checked in :mod:`jobdb.core.registration`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _KINDS = {kind.value: kind for kind in EventKind}
 
 
 def shown(value: object, most: int = 60) -> str:
-    """Return the ``repr`` of a value for a message, cut; its type if that fails, as for huge integers."""
+    """Return a value's truncated ``repr`` for a message, or its type if that fails, as it does for huge integers."""
     try:
         return f"{value!r:.{most}}"
-    except Exception:  # somebody else's __repr__; what is wrong with the argument is still to be said
+    except Exception:  # a foreign __repr__ may raise anything, and the argument must still be reported
         return f"a value of type {type(value).__name__}"
 
 
 def to_builtin(value: Any) -> Any:
-    """Return text or a number as the plain type that it is derived from; anything else as it is.
+    """Return text or a number as its built-in base type; anything else as it is.
 
-    A driver may take a subclass, such as an enumeration's member, for something else, and what a subclass answers to a
-    comparison is not what is stored.
+    A driver may treat a subclass, such as an enumeration member, as something else, and a subclass may compare
+    differently from the value that is stored.
     """
     kind = type(value)
     if kind is str or kind is int or kind is float:
@@ -52,10 +52,10 @@ def to_builtin(value: Any) -> Any:
 
 
 def text(name: str, value: Any, *, most: int, least: int = 1) -> str:
-    """Return text of a bounded length that UTF-8 can encode and that has no NUL."""
+    """Return text of a bounded length that UTF-8 can encode and that contains no NUL."""
     if type(value) is not str and not isinstance(value, str):
         raise InvalidInput(f"{name} must be text, not {type(value).__name__}")
-    plain_text: str = value if type(value) is str else str.__str__(value)  # of a subclass, as an enumeration's member
+    plain_text: str = value if type(value) is str else str.__str__(value)  # a subclass, such as an enumeration member
     if not least <= len(plain_text) <= most:
         wanted = f"{least} to {most}" if least else f"at most {most}"
         raise InvalidInput(f"{name} must have {wanted} characters, not {len(plain_text)}")
@@ -76,7 +76,7 @@ def optional_text(name: str, value: object, *, most: int) -> str | None:
 
 
 def integer(name: str, value: Any, *, least: int, most: int) -> int:
-    """Return a whole number within bounds; True and False are none."""
+    """Return an integer within bounds; refuse True and False."""
     if type(value) is not int:
         value = to_builtin(value)
         if isinstance(value, bool) or not isinstance(value, int):
@@ -117,7 +117,7 @@ def limit_sec(name: str, value: object) -> float | None:
 
 
 def items(name: str, values: object, *, of: str) -> Iterable[Any]:
-    """Return several values; refuse text, bytes and mappings, whose parts would be taken for the values."""
+    """Return several values; refuse text, bytes and mappings, whose items would be mistaken for the values."""
     if type(values) is list or type(values) is tuple:
         return values
     if isinstance(values, (str, bytes, bytearray)):
@@ -137,7 +137,7 @@ def mapping(name: str, value: object) -> Mapping[str, Any]:
 
 
 def flag(name: str, value: object) -> bool:
-    """Return True or False; refuse what is only true or false in a condition."""
+    """Return True or False; refuse values that are merely truthy or falsy."""
     if not isinstance(value, bool):
         raise InvalidInput(f"{name} must be True or False, not {shown(value)}")
     return value
@@ -187,7 +187,7 @@ def event_kind(value: Any) -> EventKind:
 
 
 def statuses(values: object) -> tuple[JobStatus, ...]:
-    """Return statuses, given as one name or as several; each once."""
+    """Return statuses, given as one name or as several, without duplicates."""
     found = []
     for value in [values] if isinstance(values, str) else items("status", values, of="statuses"):
         try:
@@ -198,17 +198,17 @@ def statuses(values: object) -> tuple[JobStatus, ...]:
 
 
 def start(value: Any) -> StartPoint:
-    """Return where a new subscriber begins."""
+    """Return the starting point of a new subscriber."""
     return cast("StartPoint", _one_of("start", value, ("beginning", "now")))
 
 
 def durability(value: Any) -> Durability:
-    """Return what a commit survives before it is answered."""
+    """Return the durability of commits."""
     return cast("Durability", _one_of("durability", value, ("full", "normal")))
 
 
 def auth_mode(value: Any) -> AuthMode:
-    """Return whether the events of a job are signed."""
+    """Return the authentication mode of a job."""
     return cast("AuthMode", _one_of("auth", value, ("required", "never")))
 
 

@@ -1,10 +1,10 @@
-"""Authenticity (FW-N5): whether a wire event is its job's, decided from a few facts.
+"""Authenticity (FW-N5): the check that a wire event really comes from its job, decided from a few facts.
 
-Pure: no database, clock, file, network or vault. The engine reads the facts and opens the token. ``precheck`` asks
-before the write lock is requested and ``accept_batch`` under it; both get their verdict here, so an event is judged by
-the same rule wherever it is checked. The order of the checks is that of docs/job-protocol.md: ``unknown_job``,
-``wrong_topic``, ``unsigned``, ``revoked_key``, ``bad_signature``. A payload that is not an event never gets here:
-:func:`jobdb.core.protocol.parse` refuses it. The verdict on an authentic event is :mod:`jobdb.core.replay`'s.
+Pure: no database, clock, file, network or vault. The engine reads the facts and opens the token. ``precheck`` calls it
+before the write lock is requested and ``accept_batch`` under the lock, so both apply the same rule. The order of the
+checks is that of docs/job-protocol.md: ``unknown_job``, ``wrong_topic``, ``unsigned``, ``revoked_key``,
+``bad_signature``. A payload that is not an event never gets here: :func:`jobdb.core.protocol.parse` refuses it. The
+verdict on an authentic event comes from :mod:`jobdb.core.replay`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from .protocol import WireEvent
 
 CLOCK_SLACK_MS = 60_000
-"""How far ahead of the current time a timestamp may be, in milliseconds: hosts' clocks differ, and are set back."""
+"""The maximum time by which a timestamp may be ahead, in milliseconds: hosts' clocks differ, and are set back."""
 
 
 class SenderCredentials(NamedTuple):
-    """The facts about a job, and about the token that an event names, from which authenticity is decided.
+    """The facts about a job, and about the token that an event names, that decide its authenticity.
 
     Attributes:
-        job: the job's row (jobs.id); nothing is decided from it.
+        job: the job's row (jobs.id); not used in the decision.
         kid: the version of the job's current token; 0: the job has no token, and its events need no signature.
         topic_prefix: the prefix of the topic of the job's events.
         updated_ms: when the job was last changed, Unix milliseconds.
         sealed: the token of the version that the event names, encrypted; None: the job has no token of that version.
-        imported: whether that token comes from the old registry, whose agents sign another form.
+        imported: True if that token comes from the old registry, whose agents sign another form.
         revoked_ms: when it was revoked, Unix milliseconds; None: it is not revoked.
         expires_ms: when its overlap ends, Unix milliseconds; None: it has no end.
         overlap_ms: the length of the overlap, in milliseconds; None: unknown.
@@ -53,7 +53,7 @@ class SenderCredentials(NamedTuple):
 
 
 class AuthenticityFailure(NamedTuple):
-    """The verdict on an event that is not authentic, and a sentence that gives the reason."""
+    """The verdict on an event that is not authentic, and the reason as a sentence."""
 
     verdict: Verdict
     reason: str
@@ -68,17 +68,17 @@ def check_authenticity(
     now_ms: int,
     verified_with: bytes | None = None,
 ) -> AuthenticityFailure | None:
-    """Return why an event is not authentic; None when it is.
+    """Return why an event is not authentic, or None if it is.
 
     Args:
         wire: the event.
-        topic: the topic that it came on; None: unknown, and not checked.
+        topic: the topic that it arrived on; None: unknown, and not checked.
         credentials: the job's, with the token of the version ``wire.kid``; None: there is no such job.
-        open_token: returns that token in clear, given the event and the credentials. Called at most once, and only
-            when all else is in order: an event that is refused for another reason costs no decryption, and a token that
-            cannot be opened does not hide that refusal.
+        open_token: returns that token in clear text, given the event and the credentials. Called at most once, and only
+            if every other check passes: an event that is refused for another reason costs no decryption, and a token
+            that cannot be opened does not hide that refusal.
         now_ms: the current time, Unix milliseconds.
-        verified_with: the encrypted token with which the signature was verified before; while it is still the job's,
+        verified_with: the encrypted token with which the signature was verified before; if it is still the job's token,
             the signature is not verified again.
 
     Raises:
@@ -120,12 +120,12 @@ def _is_expired(credentials: SenderCredentials, now_ms: int) -> bool:
 def is_overlap_over(
     expires_ms: int | None, overlap_ms: int | None, ended_ms: int | None, *, now_ms: int, updated_ms: int
 ) -> bool:
-    """Return whether a token that was rotated out is no longer valid.
+    """Return whether the overlap of a rotated token is over.
 
     Args:
         expires_ms: the end of the overlap, Unix milliseconds; None: it has none.
-        overlap_ms: the length of the overlap, in milliseconds. An end later than now plus that is void: a clock was
-            ahead when it was computed.
+        overlap_ms: the length of the overlap, in milliseconds. An end that is later than now plus this length is void:
+            a clock was ahead when it was computed.
         ended_ms: when the overlap was first seen to be over, Unix milliseconds; None: never.
         now_ms: the current time, Unix milliseconds.
         updated_ms: when the job was last changed, Unix milliseconds. An overlap that had ended by then stays over,

@@ -1,7 +1,7 @@
-"""The lifecycle of a job: one table of its transitions.
+"""The lifecycle of a job: the table of its transitions.
 
-Pure. The engines ask :func:`next_status` in the transaction that changes a job; the diagram in the docs is drawn from
-the table.
+Pure. The engines call :func:`next_status` in the transaction that changes a job; the diagram in the docs is generated
+from the table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRANSITIONS: dict[tuple[JobStatus, str], JobStatus] = {
     (RUNNING, "completed"): COMPLETED,
     (RUNNING, "error"): ERROR,
 }
-"""(status, trigger) → next status. A trigger is a verb or the kind of an event. What is not here is illegal."""
+"""(status, trigger) → next status. A trigger is a verb or the kind of an event. Any other transition is illegal."""
 
 
 def next_status(status: JobStatus, trigger: str) -> JobStatus | None:

@@ -1,6 +1,6 @@
-"""Checks on a job to register; :func:`new_job` is what the verbs call.
+"""Checks on a job to register; the verbs call :func:`new_job`.
 
-Pure. Apart from :mod:`jobdb.core.arguments`, since of all verbs only ``register`` needs it.
+Pure. Separate from :mod:`jobdb.core.arguments` because only ``register`` needs it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 MAX_PROMPT_CHARS = 4_194_304
 MAX_EXTRA_BYTES = 1_048_576
 RESERVED_FIELD = "jobdb_state"
-"""What an export adds to a record; as a field of somebody else's it would be taken for that."""
+"""The field that an export adds to a record; a caller's field with this name would be mistaken for it."""
 
 
 def topic_prefix(value: object) -> str | None:
-    """Return the beginning of an MQTT topic without slashes at its end, or None; the import applies the same rule."""
+    """Return the prefix of an MQTT topic without trailing slashes, or None; the import applies the same rule."""
     if value is None:
         return None
     topic = text("topic_prefix", value, most=MAX_PREFIX_CHARS)
@@ -47,7 +47,7 @@ def topic_prefix(value: object) -> str | None:
 
 
 def artifacts(values: object) -> tuple[str, ...]:
-    """Return relative paths that stay inside the folder in which they are looked for."""
+    """Return relative paths that stay inside the folder that they are relative to."""
     found = []
     for value in items("expected_artifacts", values, of="paths"):
         path = text("an expected artifact", value, most=4096)
@@ -58,12 +58,12 @@ def artifacts(values: object) -> tuple[str, ...]:
 
 
 def json_object(name: str, value: object) -> dict[str, Any]:
-    """Return a mapping that JSON can represent, up to a size."""
+    """Return a JSON-serializable mapping of a bounded size."""
     result = dict(mapping(name, value))
     if not result:
         return result
     if RESERVED_FIELD in result:
-        raise InvalidInput(f"{name} has the member {RESERVED_FIELD}, which exports reserve", advice="rename it")
+        raise InvalidInput(f"{name} has the field {RESERVED_FIELD}, which is reserved for exports", advice="rename it")
     try:
         size = len(json.dumps(result, allow_nan=False, ensure_ascii=False).encode("utf-8"))
     except (TypeError, ValueError, RecursionError) as error:

@@ -3,9 +3,9 @@
 Pure. The engines gather the facts in the transaction that acts on the verdict.
 
 A subscriber has accepted the events of a job with ``start_seq < seq <= last_seq``, except the ranges that it skipped
-("gaps"). That is the complete set, so a redelivery can be told from a replay however old it is. By default the sequence
-is strictly monotonic; a window of N lets an event that is at most N behind fill its gap, once, as the anti-replay
-window of RFC 6479 does.
+("gaps"). That is the complete set, so a redelivery can be distinguished from a replay however old it is. By default
+the sequence is strictly monotonic; with a window of N, an event that is at most N behind may fill its gap, once, as in
+the anti-replay window of RFC 6479.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from ..model import JobStatus, Verdict
 
 
 class ReplayFacts(NamedTuple):
-    """The facts on which the verdict on an authentic event depends.
+    """The facts that determine the verdict on an authentic event.
 
     Attributes:
         seq: the number of the event.
         event_is_terminal: True if it is ``completed`` or ``error``.
-        attempt: the attempt that it was signed with; None from agents that know no attempts.
-        matches_recorded: True if an event of that seq is stored with this digest, False if with another digest; None if
-            none is stored.
-        matches_recorded_end: True if none of that seq is stored, and its kind and seq are those with which the job
+        attempt: the attempt that it was signed with; None from agents that do not know attempts.
+        matches_recorded: True if an event with that seq is stored with this digest, False if with another digest; None
+            if none is stored.
+        matches_recorded_end: True if none with that seq is stored, and its kind and seq are those with which the job
             ended according to its record. A job that was imported without its log is in this state.
         start_seq: the seq after which the subscriber began.
         last_seq: the highest seq that the subscriber has accepted.
-        skipped: True if seq lies in a range that the subscriber skipped.
+        skipped: True if seq is in a range that the subscriber skipped.
         window: how far behind last_seq a skipped event may be accepted late.
         status: the status of the job.
         terminal_seq: the last_seq of the job when it ended; None if it has not ended.
@@ -50,7 +50,7 @@ class ReplayFacts(NamedTuple):
 
 
 def check_replay(facts: ReplayFacts) -> tuple[Verdict, str]:
-    """Return the verdict, of those from ``duplicate`` on in the documented order, and a sentence with its reason."""
+    """Return the verdict, one of those from ``duplicate`` on in the documented order, and its reason as a sentence."""
     accepted_before = facts.start_seq < facts.seq <= facts.last_seq and not facts.skipped
     if accepted_before and facts.matches_recorded:
         return Verdict.DUPLICATE, f"seq {facts.seq} was accepted before"
@@ -79,10 +79,10 @@ def check_replay(facts: ReplayFacts) -> tuple[Verdict, str]:
 def _stale_reason(facts: ReplayFacts) -> str:
     """Return why the claim of the event is not the current one; empty if it is."""
     if facts.status.terminal:
-        # An event of the last claim from before the end may come late; one from after the end is refused by the caller.
+        # An event of the last claim from before the end may arrive late; the caller refuses one from after the end.
         is_stale = facts.job_attempt > 1 if facts.attempt is None else facts.attempt != facts.job_attempt
     elif facts.attempt is None:
-        # Once there were two claims, an agent that knows no attempts cannot be told from its predecessor.
+        # After a second claim, an agent that does not know attempts cannot be distinguished from its predecessor.
         is_stale = facts.job_attempt > 1 or (facts.job_attempt == 1 and facts.status is JobStatus.PENDING)
     else:
         is_stale = facts.attempt != facts.job_attempt or (facts.status is JobStatus.PENDING and facts.job_attempt > 0)

@@ -1,8 +1,8 @@
-"""The rules for a secret that a caller gives: its form, and the length of a token.
+"""The rules for a secret that a caller supplies: its form, and the length of a token.
 
-Pure. A token is the key of an HMAC-SHA256 and must be at least 128 bits long. Its length is counted by its alphabet:
+Pure. A token is the key of an HMAC-SHA256 and must be at least 128 bits long. Its length depends on its alphabet:
 4 bits per character in hexadecimal, 6 bits in base64 of either alphabet without padding, 8 bits per byte in anything
-else. So 32 hexadecimal digits, 22 characters of base64 or 16 bytes of UTF-8 are enough. That bounds the length alone;
+else. So 32 hexadecimal digits, 22 characters of base64 or 16 bytes of UTF-8 are enough. This bounds the length only;
 whether the token is random only its author knows, which is why ``register`` generates one if none is given.
 """
 
@@ -24,14 +24,14 @@ def check_secret(secret: str, *, where: str = "", label: str = "token") -> str:
 
     Args:
         secret: the secret.
-        where: its source, for messages; empty if it is an argument.
+        where: its source, for messages; empty for an argument.
         label: its name, for messages.
 
     Returns:
         The secret as it is.
 
     Raises:
-        InvalidInput: the form is another one; the message does not repeat the secret.
+        InvalidInput: the form is invalid; the message does not contain the secret.
     """
     subject = f"the {label} from {where}" if where else f"the {label}"
     if not isinstance(secret, str):
@@ -42,11 +42,11 @@ def check_secret(secret: str, *, where: str = "", label: str = "token") -> str:
     elif not secret:
         fault = "is empty; check that the command that should print it succeeded" if where else "is empty"
     elif len(encoded) > MAX_SECRET_BYTES:
-        fault = f"is longer than {MAX_SECRET_BYTES} bytes; name a source that holds the {label} alone"
+        fault = f"is longer than {MAX_SECRET_BYTES} bytes; name a source that contains only the {label}"
     elif "\x00" in secret:
         fault = "contains a NUL character; give it as text"
     elif len(secret.splitlines()) > 1 or secret[-1] in "\r\n":
-        fault = f"has more than one line; name a source that holds the {label} alone"
+        fault = f"has more than one line; name a source that contains only the {label}"
     elif secret != secret.strip():
         fault = "begins or ends with white space; remove it"
     else:
@@ -61,7 +61,7 @@ def check_token(token: str, *, where: str = "") -> str:
         The token as it is.
 
     Raises:
-        InvalidInput: the form is another one, or the token is too short; the message does not repeat it.
+        InvalidInput: the form is invalid, or the token is too short; the message does not contain it.
     """
     check_secret(token, where=where)
     bits = length_in_bits(token)
@@ -84,7 +84,7 @@ def length_in_bits(token: str) -> int:
 
 
 def _encoded(secret: str) -> bytes | None:
-    """Return a secret as UTF-8, None if it has none; the error of the codec would carry the secret."""
+    """Return a secret as UTF-8, or None if it cannot be encoded; the codec's error would contain the secret."""
     try:
         return secret.encode("utf-8")
     except UnicodeEncodeError:

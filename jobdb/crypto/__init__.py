@@ -1,1 +1,1 @@
-"""Secrets: the vault that seals them, the master key, and reading secrets that a person gives."""
+"""Secrets: the vault that seals them, the master key, and the input of secrets."""

@@ -1,4 +1,4 @@
-"""The master key: 32 bytes under which all secrets of a database are sealed, and the places where it is looked up.
+"""The master key: 32 bytes that seal all secrets of a database, and the sources in which it is looked up.
 
 The first source that exists is used:
 
@@ -6,10 +6,10 @@ The first source that exists is used:
     JOBDB_KEY_FILE                     a file that holds it, as text or as 32 raw bytes
     $CREDENTIALS_DIRECTORY/jobdb.key   a systemd credential
     the system keyring                 only with JOBDB_KEYRING=1
-    ~/.config/jobdb/master.key         made for a database's first secret; not beside the database, which travels
+    ~/.config/jobdb/master.key         created for the first secret; not beside the database, which may be copied
 
-Called by the vault and the doctor; calls the file system and, when asked to, ``keyring``. This order is written down
-here only: a ``MasterKey`` carries where it was found.
+Called by the vault and the doctor; calls the file system and, if enabled, ``keyring``. This order is defined only here:
+a ``MasterKey`` names its source.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _KEY_FORMATS = "64 hex digits or the base64 of 32 bytes, such as 'openssl rand -
 
 
 class MasterKey:
-    """A master key and where it came from.
+    """A master key and its source.
 
     Attributes:
-        secret: the 32 bytes; in no repr, and not part of a comparison.
+        secret: the 32 bytes; not in the repr, and not compared.
         source: where it was found, in words.
         key_id: 16 hex digits that identify the key and reveal nothing about it: safe to store and to print.
-        private_file: the file that holds it, where its mode must keep others out; None for a key from the environment
-            or the keyring, and for a systemd credential, whose access systemd grants.
-        private_folder: the folder that jobdb has made for that file; None if the file lies elsewhere.
+        private_file: the file that holds it, if its mode must keep others out; None for a key from the environment or
+            the keyring, and for a systemd credential, to which systemd grants access.
+        private_folder: the folder that jobdb has created for that file; None if the file is elsewhere.
     """
 
     __slots__ = ("key_id", "private_file", "private_folder", "secret", "source")
@@ -61,7 +61,7 @@ class MasterKey:
         self.key_id = hashlib.sha256(_FINGERPRINT_PREFIX + secret).hexdigest()[:16]
 
     def privacy_warnings(self) -> list[str]:
-        """Return a sentence for the key's file and for its folder if others may use it, with the chmod against that."""
+        """Return a warning each for the key's file and folder if others may access it, with the chmod that fixes it."""
         sentences = [
             None if self.private_file is None else file_warning(self.private_file),
             None if self.private_folder is None else folder_warning(self.private_folder),
@@ -79,14 +79,14 @@ class MasterKey:
 
 
 def generate_key() -> str:
-    """Return a new master key from the system's random source, as base64url text without padding."""
-    import secrets  # here: most processes find their key and do not make one
+    """Generate a master key from the system's random source, as base64url text without padding."""
+    import secrets  # imported here: most processes find their key and do not create one
 
     return secrets.token_urlsafe(KEY_BYTES)
 
 
 def parse_key(text: str) -> bytes:
-    """Return the 32 bytes of a key written as 64 hex digits or as base64 (either alphabet, padded or not).
+    """Parse a key written as 64 hex digits or as base64 (either alphabet, padded or not) to its 32 bytes.
 
     Raises:
         KeyProblem: it is neither; the message does not repeat it.
@@ -113,12 +113,12 @@ def _decode(text: str) -> bytes | None:
 def find_master_key(*, create: bool, env: Mapping[str, str] | None = None) -> MasterKey:
     """Find the master key, in the order at the top of this file.
 
-    A source that is named but does not work is an error and never skipped: a secret that is sealed under another key
-    than the operator meant is lost when that key is.
+    A source that is named but does not work is an error and never skipped: otherwise secrets would be sealed under a
+    key that the operator does not know of, and lost with it.
 
     Args:
-        create: make the file in the user's configuration folder if there is no key anywhere. Processes that
-            do so at the same time agree on one key, and it is on disk when this returns.
+        create: create the file in the user's configuration folder if there is no key anywhere. Processes that do so at
+            the same time agree on one key, and it is on disk when this returns.
         env: the environment to read; None for the process's own.
 
     Raises:
@@ -149,7 +149,7 @@ def find_master_key(*, create: bool, env: Mapping[str, str] | None = None) -> Ma
 def default_key_path(env: Mapping[str, str] | None = None) -> str:
     """Return the path of the user's own key file: ``${XDG_CONFIG_HOME:-~/.config}/jobdb/master.key``.
 
-    A relative XDG_CONFIG_HOME is ignored, as the XDG Base Directory Specification demands.
+    A relative XDG_CONFIG_HOME is ignored, as the XDG Base Directory Specification requires.
 
     Raises:
         KeyProblem: this user has no home folder.
@@ -168,7 +168,7 @@ def default_key_path(env: Mapping[str, str] | None = None) -> str:
 
 
 def read_key_file(path: str | os.PathLike[str]) -> MasterKey:
-    """Return the master key in a file, as text or as 32 raw bytes; warn if others may use the file.
+    """Read the master key from a file, as text or as 32 raw bytes; warn if others may access the file.
 
     Raises:
         KeyProblem: the file cannot be read or holds no key.
@@ -181,13 +181,13 @@ def read_key_file(path: str | os.PathLike[str]) -> MasterKey:
 
 
 def create_key_file(path: str | os.PathLike[str]) -> None:
-    """Make a file of mode 0600 with a new master key, and its folder; leave an existing file as it is.
+    """Create a file of mode 0600 with a new master key, and its folder; leave an existing file unchanged.
 
-    The file is written under a temporary name and then linked to its own, so of several processes the first one wins
-    and nobody ever reads half a key. Both the key and its name are on disk when this returns.
+    The file is written under a temporary name and then linked to its final one, so that of several processes the first
+    one wins, and nobody ever reads half a key. Both the key and its name are on disk when this returns.
 
     Raises:
-        KeyProblem: the file cannot be made.
+        KeyProblem: the file cannot be created.
     """
     path = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(path))
@@ -206,11 +206,11 @@ def create_key_file(path: str | os.PathLike[str]) -> None:
         finally:
             os.unlink(temporary)
     except StorageFailed as problem:
-        raise KeyProblem(f"cannot make a master key: {problem}") from problem
+        raise KeyProblem(f"cannot create a master key: {problem}") from problem
     except OSError as problem:
         raise KeyProblem(
-            f"cannot make the master key {path}, in a folder that must be writable and allow hard links: "
-            f"{problem.strerror}; make one elsewhere with '(umask 077; openssl rand -hex 32 > FILE)' "
+            f"cannot create the master key {path}, in a folder that must be writable and allow hard links: "
+            f"{problem.strerror}; create one elsewhere with '(umask 077; openssl rand -hex 32 > FILE)' "
             "and set JOBDB_KEY_FILE to FILE"
         ) from problem
 
@@ -234,7 +234,7 @@ def _from_keyring() -> MasterKey:
         import keyring
     except ImportError:
         raise KeyProblem(
-            "JOBDB_KEYRING=1 asks for the system keyring, and the package 'keyring' is not installed; "
+            "JOBDB_KEYRING=1 selects the system keyring, but the package 'keyring' is not installed; "
             "pip install 'jobdb[keyring]', or unset JOBDB_KEYRING"
         ) from None
     try:
@@ -264,7 +264,7 @@ def _from_user_folder(env: Mapping[str, str], *, create: bool) -> MasterKey:
         create_key_file(path)
     key = MasterKey(_read(path, source), source, private_file=path, private_folder=folder)
     if os.stat(path).st_nlink > 1:
-        # Its maker still holds the temporary name, so the new one may not be on disk yet.
+        # Its creator still holds the temporary name, so the new one may not be on disk yet.
         sync_folder(folder)
     _warn_if_not_private(key)
     return key
@@ -285,7 +285,7 @@ def _read(path: str, source: str) -> bytes:
 def _parse_content(content: bytes, source: str, *, raw: bool = False) -> bytes:
     if not content.strip():
         raise KeyProblem(f"{source} is empty; put the master key there: {_KEY_FORMATS}")
-    # 32 raw bytes that are all printable are not a random key but text, say a key of half the length in hex.
+    # 32 raw bytes that are all printable are not a random key but text, for instance a hex key of half the length.
     if raw and len(content) == KEY_BYTES and not all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in content):
         return content
     key = _decode(content.strip().decode("ascii", "replace"))
@@ -298,6 +298,6 @@ def _parse_content(content: bytes, source: str, *, raw: bool = False) -> bytes:
 
 def _warn_if_not_private(key: MasterKey) -> None:
     for sentence in key.privacy_warnings():
-        import warnings  # here: mostly there is nothing to warn of
+        import warnings  # imported here: mostly there is nothing to warn about
 
         warnings.warn(f"the master key is not private: {sentence}", stacklevel=2)

@@ -1,7 +1,7 @@
-"""Secrets that a person gives: read from a file, descriptor, stream or the environment; and when one is required.
+"""The input of secrets from a file, a descriptor, a stream or the environment; and the rule when one is required.
 
 Called by the command line for ``--auth-token…`` and broker passwords, and by the registry for ``auth="never"``. May
-call ``core.secrets``, which checks the form of a secret; touches no database.
+call ``core.secrets``, which checks the form of a secret; uses no database.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FALSE_VALUES = frozenset({"", "0", "false", "no", "off"})
 
 
 def read_from_file(path: str | os.PathLike[str], *, label: str = "token") -> str:
-    """Return the secret in a file, which is its only line.
+    """Read a secret from a file that contains it as its only line.
 
     Args:
         path: the file.
@@ -42,7 +42,7 @@ def read_from_file(path: str | os.PathLike[str], *, label: str = "token") -> str
 
 
 def read_from_descriptor(descriptor: int, *, label: str = "token") -> str:
-    """Return the secret in a file descriptor that the caller inherited; read it to its end and leave it open.
+    """Read a secret from a file descriptor that the caller inherited, to its end; leave it open.
 
     Raises:
         InvalidInput: there is no such descriptor, or it does not hold one secret.
@@ -54,19 +54,19 @@ def read_from_descriptor(descriptor: int, *, label: str = "token") -> str:
     except (OSError, OverflowError, TypeError, ValueError) as problem:
         if isinstance(problem, InvalidInput):
             raise
-        reason = getattr(problem, "strerror", None) or "not a descriptor"
+        reason = (problem.strerror if isinstance(problem, OSError) else None) or "not a descriptor"
         raise InvalidInput(
             f"cannot read the {label} from {where}: {reason}; open it in the shell, as in {descriptor}<FILE"
         ) from problem
 
 
 def read_from_stream(stream: BinaryIO, *, where: str = "standard input", label: str = "token") -> str:
-    """Return the secret in an open binary stream such as ``sys.stdin.buffer``: one line, to the end of the stream.
+    """Read a secret from an open binary stream such as ``sys.stdin.buffer``: one line, to the end of the stream.
 
     Raises:
         InvalidInput: it does not hold one secret.
     """
-    # One byte more tells "too long" from "just fits"; two more are for the end of the line.
+    # One more byte distinguishes "too long" from "just fits"; two more are for the end of the line.
     content = stream.read(MAX_SECRET_BYTES + 3)
     if content.endswith(b"\n"):
         content = content[:-2] if content.endswith(b"\r\n") else content[:-1]
@@ -77,7 +77,7 @@ def read_from_stream(stream: BinaryIO, *, where: str = "standard input", label: 
 
 
 def read_from_environment(name: str, env: Mapping[str, str] | None = None, *, label: str = "token") -> str:
-    """Return the secret in an environment variable, all of it.
+    """Read a secret from an environment variable, whose whole value it is.
 
     Args:
         name: the variable.
@@ -94,7 +94,7 @@ def read_from_environment(name: str, env: Mapping[str, str] | None = None, *, la
 
 
 def auth_required_reason(broker: Broker | None, env: Mapping[str, str] | None = None) -> str | None:
-    """Return why a job must have a token: ``auth="never"`` is refused in a secured environment.
+    """Return the reason why a job must have a token: ``auth="never"`` is refused in a secured environment.
 
     Args:
         broker: the job's broker, if it has one.
@@ -122,17 +122,17 @@ def auth_required_reason(broker: Broker | None, env: Mapping[str, str] | None = 
         ("MQTT_PASSWORD", "a password"),
     ):
         if env.get(name):
-            return f"{name} is set: the broker wants {meaning}"
+            return f"{name} is set: the broker requires {meaning}"
     return None
 
 
 def _is_enabled(value: str | None) -> bool:
-    """Return whether a switch in the environment is on; for safety a word that is not clearly "off" counts as on."""
+    """Return whether a switch in the environment is on; for safety, any value that is not clearly "off" is on."""
     return value is not None and value.strip().lower() not in _FALSE_VALUES
 
 
 def _decode(content: bytes) -> str | None:
-    """Decode without the codec's error, which would carry the secret."""
+    """Decode UTF-8, or return None: the codec's error would contain the secret."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:

@@ -5,7 +5,7 @@ when something is sealed or unsealed. A sealed secret is
 
     version (1 byte) | key id (8 bytes) | nonce (12 random bytes) | ciphertext | tag (16 bytes)
 
-and its associated data are the name of its row and the first nine bytes (the header), so that it can be unsealed in no
+and its associated data are the name of its row and the first nine bytes (the header), so that it can be unsealed for no
 other row.
 """
 
@@ -26,10 +26,10 @@ _VERSION = 1
 _HEADER_BYTES = 9
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_BODY = _HEADER_BYTES + _NONCE_BYTES
-"""Where the ciphertext begins."""
+_CIPHERTEXT_OFFSET = _HEADER_BYTES + _NONCE_BYTES
+"""The offset of the ciphertext."""
 
-_MIN_BYTES = _BODY + _TAG_BYTES
+_MIN_BYTES = _CIPHERTEXT_OFFSET + _TAG_BYTES
 
 
 class _SealingKey:
@@ -55,18 +55,20 @@ class _SealingKey:
         return header + nonce + self._encrypt(nonce, plain, bound_to.encode() + header)
 
     def unseal(self, sealed: bytes, bound_to: str) -> bytes | None:
-        """Return the plain bytes; None if they were not sealed under this key, in this format, for this row."""
+        """Return the plain bytes; None if they were not sealed under this key, in this format and for this row."""
         header = self._header
         if len(sealed) < _MIN_BYTES or sealed[:_HEADER_BYTES] != header:
             return None
         try:
-            return self._decrypt(sealed[_HEADER_BYTES:_BODY], sealed[_BODY:], bound_to.encode() + header)
-        except self._invalid_tag:  # not passed on: no error, not even a chained one, shall hold a secret
+            return self._decrypt(
+                sealed[_HEADER_BYTES:_CIPHERTEXT_OFFSET], sealed[_CIPHERTEXT_OFFSET:], bound_to.encode() + header
+            )
+        except self._invalid_tag:  # not chained: no error, not even a chained one, may contain a secret
             return None
 
 
 class Vault:
-    """Secrets sealed and unsealed under one master key. Safe to share between threads.
+    """A vault that seals and unseals secrets under one master key. Safe to share between threads.
 
     With random nonces a key should seal no more than 2**32 secrets (NIST SP 800-38D, section 8.3).
     """
@@ -82,8 +84,8 @@ class Vault:
 
         Args:
             master: the key, or the function that finds it.
-            make: the function that finds the key or makes it, for a first secret; None if no key may be made.
-            cached: how many unsealed secrets to keep in memory; the least recently used are dropped first.
+            make: the function that finds or creates the key, for a first secret; None if no key may be created.
+            cached: the number of unsealed secrets to keep in memory; the least recently used are dropped first.
         """
         self._key_source = master
         self._create_key = make
@@ -94,11 +96,11 @@ class Vault:
 
     @classmethod
     def open(cls, create: bool = True, *, env: Mapping[str, str] | None = None) -> Vault:
-        """Return a vault that looks for its master key when it first needs it, and not before.
+        """Return a vault that looks up its master key when it first needs it, and not before.
 
         Args:
-            create: make a key in the user's configuration folder for a first secret, if there is none anywhere. No key
-                is made to unseal a secret: it would not be the right one.
+            create: create a key in the user's configuration folder for a first secret, if there is none anywhere. No
+                key is created to unseal a secret: it would not be the right one.
             env: the environment to read; None for the process's own.
 
         Example:
@@ -113,7 +115,7 @@ class Vault:
 
     @property
     def master(self) -> MasterKey:
-        """The master key, looked up now if it was not needed before; none is made.
+        """The master key, looked up now if it was not needed before; none is created.
 
         Raises:
             KeyProblem: there is none, or the one that is named cannot be used.
@@ -130,7 +132,7 @@ class Vault:
         return self.master.key_id
 
     def key_for_first_secret(self) -> MasterKey:
-        """Return the master key for a database without sealed secrets; make it if there is none and one may be made.
+        """Return the master key for a database without sealed secrets; create it if there is none and that is allowed.
 
         Raises:
             KeyProblem: there is none, or the one that is named cannot be used.
@@ -138,24 +140,24 @@ class Vault:
         return self._load_key(create=True).master
 
     def has_key(self, key_id: str) -> bool:
-        """Return whether the current key has this id; never make one, never raise."""
+        """Return whether the current key has this id; never create one, never raise."""
         try:
             return self.key_id == key_id
         except KeyProblem:
             return False
 
     def seal(self, secret: str, *, bound_to: str) -> bytes:
-        """Encrypt a secret for one row, under a key that is made now if there is none and one may be made.
+        """Encrypt a secret for one row; the key is created now if there is none and that is allowed.
 
         Args:
             secret: any text.
-            bound_to: the name of the row, the same as when it will be unsealed.
+            bound_to: the name of the row, which must be the same for unsealing.
 
         Returns:
             The sealed secret, 37 bytes longer than the secret.
 
         Raises:
-            InvalidInput: the secret has lone surrogates, which no encoding carries.
+            InvalidInput: the secret contains lone surrogates, which cannot be encoded.
             KeyProblem: there is no master key.
         """
         plain = _encode(secret, bound_to)
@@ -174,7 +176,7 @@ class Vault:
             InvalidInput, KeyProblem: as for `seal`.
         """
         seal = self._load_key(create=True).seal
-        # All nonces at once: asking the system for twelve bytes costs as much as sealing a token.
+        # All nonces in one call: a request to the system for twelve bytes costs as much as sealing a token.
         nonces = os.urandom(_NONCE_BYTES * len(secrets))
         return [
             seal(_encode(secret, bound_to), bound_to, nonces[start : start + _NONCE_BYTES])
@@ -182,7 +184,7 @@ class Vault:
         ]
 
     def unseal_many(self, sealed: Sequence[tuple[bytes, str]]) -> list[str]:
-        """Decrypt many secrets without caching them: nobody asks for them again soon.
+        """Decrypt many secrets without caching them, since they are not needed again soon.
 
         Args:
             sealed: each sealed secret with the name of its row.
@@ -201,11 +203,11 @@ class Vault:
         return secrets
 
     def unseal(self, sealed: bytes, *, bound_to: str) -> str:
-        """Decrypt what `seal` made for the same row under the same master key.
+        """Decrypt a secret that `seal` encrypted for the same row under the same master key.
 
         Raises:
-            KeyProblem: there is no master key, it is another one, or the sealed bytes were changed or come
-                from another row.
+            KeyProblem: there is no master key, it is a different one, or the sealed bytes were changed or come from
+                another row.
         """
         name = (sealed, bound_to)
         with self._lock:
@@ -221,7 +223,7 @@ class Vault:
         return secret
 
     def reseal(self, sealed: bytes, *, bound_to: str, to: Vault) -> bytes:
-        """Return the secret sealed for the same row by another vault.
+        """Seal a sealed secret again for the same row, under another vault's key.
 
         Raises:
             KeyProblem: as for `unseal`, and as for `seal` of the other vault.
@@ -251,10 +253,10 @@ class Vault:
         return key
 
     def _unseal_uncached(self, sealed: bytes, bound_to: str) -> str:
-        """Decrypt one secret, or say exactly why that cannot be done."""
+        """Decrypt one secret; raise KeyProblem with the exact reason if that is not possible."""
         if len(sealed) < _MIN_BYTES:
             raise KeyProblem(
-                f"the secret of {bound_to} is cut short ({len(sealed)} bytes); restore the database from a backup"
+                f"the secret of {bound_to} is truncated ({len(sealed)} bytes); restore the database from a backup"
             )
         if sealed[0] != _VERSION:
             raise KeyProblem(
@@ -272,7 +274,7 @@ class Vault:
         plain = key.unseal(sealed, bound_to)
         if plain is None:
             raise KeyProblem(
-                f"the secret of {bound_to} does not open under master key {key_id}, which sealed it: it was "
+                f"the secret of {bound_to} cannot be unsealed with master key {key_id}, which sealed it: it was "
                 "changed, or moved there from another row; restore the database from a backup, or rotate the "
                 "token"
             )
@@ -280,7 +282,7 @@ class Vault:
 
 
 def _encode(secret: str, bound_to: str) -> bytes:
-    """Return the secret as bytes; its codec's error, which holds the secret, is not even the context of ours."""
+    """Encode a secret; the codec's error, which contains the secret, is not even the context of ours."""
     try:
         return secret.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,9 +1,9 @@
-"""The doctor: check a registry and all around it; one finding per check, with the command that fixes it.
+"""The doctor: checks a registry and its environment; one finding per check, with the command that fixes it.
 
-Called by ``jobdb doctor``; calls the file system, then an open registry. It opens no file by hand while a connection is
-open, changes no data unless asked to fix times, makes no key, and raises nothing for what it finds: a database that
-cannot be opened is a finding. (It does what SQLite does on every opening: it rolls back what a dead writer left, and
-copies the WAL as far as it can.)
+Called by ``jobdb doctor``; calls the file system, then an open registry. It opens no file directly while a connection
+is open, changes no data unless requested to fix times, creates no key, and does not raise what it finds: a database
+that cannot be opened is a finding. (Opening has SQLite's usual effects: it rolls back the transaction of a dead writer
+and copies the WAL as far as possible.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from ..crypto.vault import Vault
 from ..errors import InvalidInput, JobdbError
 from ..filesystem.mounts import read_mounts
 from ..filesystem.placement import Placement, placement_for, refuse_mounted_file
-from ..registry import Registry, now_ms
+from ..model.times import now_ms
+from ..registry import Registry
 from ..urls import DatabaseUrl, default_url, parse_url
 from .database import check_database
 from .files import check_file, check_filesystem, check_leftovers, journal_age_sec
@@ -40,14 +41,14 @@ def diagnose(
     """Check a registry: its file and folder, the database, its times, and the state of the work.
 
     Args:
-        url: where the registry is.
-        full: also compare indexes with tables and follow every reference; takes time in proportion to the size.
+        url: the URL of the registry.
+        full: also compare indexes with tables and follow every reference, which takes time in proportion to the size.
         fix: correct times in the future, which were recorded while a clock was ahead; change nothing else.
-        clock: the function that returns Unix time in milliseconds.
-        placement_of: the function that returns what file system a folder is on.
+        clock: returns the Unix time in milliseconds.
+        placement_of: returns the placement of a folder: its file system, and the journal that it supports.
 
     Returns:
-        The findings, in the order in which to fix them. What is wrong is in them, not raised.
+        The findings, in the order in which to fix them. Problems are findings, never raised.
 
     Example:
         report = diagnose(parse_url("jobs.db"))
@@ -58,7 +59,7 @@ def diagnose(
     report = DoctorReport(str(url), command_for(url))
     left_journal_age_sec = None
     if url.path is not None:
-        file = url.path.resolve()  # SQLite keeps the journal beside the file that a link leads to
+        file = url.path.resolve()  # SQLite keeps the journal next to the file that a link points to
         placement = refuse_mounted_file(placement_of(str(file.parent)), str(file), read_mounts())
         check_filesystem(report, url.path, placement)
         if not check_file(report, url.path, placement):
@@ -66,7 +67,7 @@ def diagnose(
         left_journal_age_sec = journal_age_sec(url.path)  # now: opening the database rolls it back
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # each warning of opening is a finding of its own here
+            warnings.simplefilter("ignore")  # each warning on opening is a separate finding here
             registry = Registry.open(
                 url.text, busy_timeout_sec=_BUSY_TIMEOUT_SEC, vault=Vault.open(create=False), clock=clock
             )
@@ -87,7 +88,7 @@ def diagnose(
 
 
 def command_for(url: DatabaseUrl) -> str:
-    """Return how to call the command line for this registry: plain ``jobdb`` for the default one."""
+    """Return the command that addresses this registry: plain ``jobdb`` for the default one."""
     try:
         if parse_url(default_url()) == url:
             return "jobdb"

@@ -1,4 +1,4 @@
-"""The checks of the open database itself: settings, integrity, WAL and its readers, overrides, identity, master key.
+"""The checks of the open database: settings, integrity, WAL and its readers, overrides, identity, master key.
 
 Called by ``doctor.diagnose``; calls an open registry, its engine and the file system.
 """
@@ -29,7 +29,7 @@ _MAX_TOKENS_TRIED = 20
 
 
 def check_database(report: DoctorReport, registry: Registry, *, full: bool) -> bool:
-    """Check the connection's settings, the file's integrity and the master key. Return False if it is damaged."""
+    """Check settings, integrity, WAL, override, identity and master key; return False if the database is damaged."""
     file = registry.store.file
     if file is None:
         report.passed("server", registry.store.describe())
@@ -76,7 +76,7 @@ def _check_integrity(report: DoctorReport, file: DatabaseFile, *, full: bool) ->
 def _check_wal(report: DoctorReport, file: DatabaseFile) -> None:
     if file.journal != "wal":
         return
-    # A short read transaction has ended a moment later; an old one that is kept open has not.
+    # A short read transaction soon ends; an old one that is kept open does not.
     for _ in range(_CHECKPOINT_ATTEMPTS):
         total, copied = file.checkpoint()
         uncopied = total - copied
@@ -130,7 +130,7 @@ def _check_identity(report: DoctorReport, registry: Registry) -> None:
 
 
 def _check_orphaned_journal(report: DoctorReport, identity: Identity) -> None:
-    """Report a database that was renamed while its journal kept the old name, where SQLite does not look for it."""
+    """Report a database that was renamed while its journal kept the old name, where SQLite does not find it."""
     before, now = identity.recorded.get("path"), identity.current.get("path")
     if not before or not now or before == now or os.path.lexists(before):
         return
@@ -138,8 +138,8 @@ def _check_orphaned_journal(report: DoctorReport, identity: Identity) -> None:
     if left:
         report.fail(
             "left behind",
-            f"the database was renamed from {before} without {' and '.join(map(str, left))}: what they hold is missing "
-            "here. Stop whatever has the database open, and restore its old name",
+            f"the database was renamed from {before} without {' and '.join(map(str, left))}: their content is missing "
+            "here. Stop every process that has the database open, and restore its old name",
             None if nonempty_journals(Path(now)) else f"mv -n {shlex.quote(now)} {shlex.quote(before)}",
         )
 
@@ -147,7 +147,7 @@ def _check_orphaned_journal(report: DoctorReport, identity: Identity) -> None:
 def _check_key(report: DoctorReport, registry: Registry) -> None:
     known = registry.engine.setting(KEY_ID)
     if known is None:
-        report.passed("master key", "no secret is sealed yet; the key is made with the first")
+        report.passed("master key", "no secret is sealed yet; the key is created with the first")
         return
     fix_command = "export JOBDB_KEY_FILE=FILE_WITH_THE_KEY"
     try:
@@ -158,7 +158,7 @@ def _check_key(report: DoctorReport, registry: Registry) -> None:
     if master.key_id != known:
         report.fail(
             "master key",
-            f"the database's secrets are sealed under key {known}, and the key found here is {master.key_id}, from "
+            f"the database's secrets are sealed under key {known}, but the key found here is {master.key_id}, from "
             f"{master.source}",
             fix_command,
         )
@@ -172,7 +172,7 @@ def _check_key(report: DoctorReport, registry: Registry) -> None:
 
 
 def _fix_key_access(error: KeyProblem) -> str | None:
-    """Return the command for a key file that exists and may not be read: another key would not help."""
+    """Return the command for a key file that exists but is not readable, in which case another key would not help."""
     denied = error.__cause__
     if not isinstance(denied, PermissionError) or not denied.filename:
         return None
@@ -180,7 +180,7 @@ def _fix_key_access(error: KeyProblem) -> str | None:
 
 
 def _check_key_file(report: DoctorReport, master: MasterKey) -> None:
-    """Check the mode of the key's own file, if it comes from one that its user must keep private."""
+    """Check the mode of the key's file, if it comes from one that its user must keep private."""
     if master.private_file is None:
         return
     sentences = master.privacy_warnings()
@@ -191,7 +191,7 @@ def _check_key_file(report: DoctorReport, master: MasterKey) -> None:
 
 
 def _unseal_one_token(report: DoctorReport, registry: Registry) -> bool | None:
-    """Unseal one token, to see that the key works and not only that its id fits.
+    """Unseal one token, to verify that the key works and not only that its id matches.
 
     Returns:
         True if that worked, False if no job has a token, None if it failed, which is reported.
@@ -200,7 +200,7 @@ def _unseal_one_token(report: DoctorReport, registry: Registry) -> bool | None:
         if job.auth == "required":
             try:
                 registry.tokens.current(job.job_id)
-            except KeyProblem as error:  # the key is the right one, so it is this secret that was changed
+            except KeyProblem as error:  # the key is the right one, so this secret was changed
                 rotate = f"{report.command} token rotate {shlex.quote(job.job_id)}"
                 fix_command = f"{report.command} restore BACKUP" if job.terminal else rotate
                 report.fail("master key", describe_error(error), fix_command)

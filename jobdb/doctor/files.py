@@ -1,7 +1,7 @@
-"""The checks of the SQLite library, the folder, the files and the header, made without opening the database.
+"""The checks of the SQLite library, the folder, the files and the header, without opening the database.
 
-Called by ``doctor.diagnose`` before it opens anything, and again when everything is closed. Looks with ``stat`` and,
-while this process has no connection, reads the header. May call the file system and the SQLite engine's file helpers.
+Called by ``doctor.diagnose`` before it opens anything, and again when everything is closed. Uses ``stat`` and, while
+this process has no connection, reads the header. May call the file system and the SQLite engine's file helpers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STALE_JOURNAL_SEC = 60.0
 _ABANDONED_FILE_SEC = 3600.0
 
 _MODE_COMMAND = re.compile(r"; \w+ it with: (?P<command>chmod .*)", re.DOTALL)
-"""How a sentence about a mode ends: it is one string, which the file system's warnings share with the doctor."""
+"""The end of a warning about a mode, as the file system package words it: the command that fixes it."""
 
 
 def check_filesystem(report: DoctorReport, path: Path, placement: Placement) -> None:
@@ -57,7 +57,7 @@ def check_filesystem(report: DoctorReport, path: Path, placement: Placement) -> 
     export = check_export(placement)
     if export is not None and export.level == "fail":
         report.fail("export", f"{export.message}; {export.advice}", "exportfs -ra")
-    elif export is not None:  # a warning about what cannot be found out from here would never go away
+    elif export is not None:  # a warning about something that cannot be determined from here would never go away
         report.passed("export", f"{export.message}; {export.advice}" if export.advice else export.message)
     if os.path.isdir(path.parent):
         free = shutil.disk_usage(path.parent).free
@@ -72,14 +72,14 @@ def check_filesystem(report: DoctorReport, path: Path, placement: Placement) -> 
 
 
 def check_file(report: DoctorReport, path: Path, placement: Placement) -> bool:
-    """Check the file itself: its names, owner, mode and header. Return False if it should not be opened."""
+    """Check the file itself: its names, owner, mode and header; return False if it should not be opened."""
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         report.fail("file", *_missing_database(report, path, f"there is no database at {path}"))
         return False
     except OSError as error:
-        report.fail("file", f"cannot look at {path}: {error.strerror}", _fix_file_access(path, error))
+        report.fail("file", f"cannot access {path}: {error.strerror}", _fix_file_access(path, error))
         return False
     if is_folder:
         inside = shlex.quote(str(path / "jobs.db"))
@@ -90,7 +90,7 @@ def check_file(report: DoctorReport, path: Path, placement: Placement) -> bool:
             header, found = inspect_file(path) if free else (None, FileKind.OURS)
         except JobdbError as error:
             cause = error.__cause__
-            if isinstance(cause, OSError):  # it could not be read, which does not mean that it is damaged
+            if isinstance(cause, OSError):  # it is unreadable, which does not mean that it is damaged
                 report.fail("file", f"cannot read {path}: {cause.strerror}", _fix_file_access(path, cause))
             else:
                 regular = os.path.isfile(path)
@@ -116,7 +116,7 @@ class _Advice(NamedTuple):
 
 
 def _missing_database(report: DoctorReport, path: Path, message: str) -> _Advice:
-    """Add to the message what is known of the database that was there, and choose the fix."""
+    """Add the known facts about the missing database to the message, and choose the fix."""
     full_path = Path(os.path.realpath(path))
     holder = shm_lock_holder(full_path)
     if holder is not None:
@@ -128,7 +128,7 @@ def _missing_database(report: DoctorReport, path: Path, message: str) -> _Advice
     left = nonempty_journals(full_path)
     if left:
         return _Advice(
-            f"{message}, and beside it lies {' and '.join(map(str, left))}, which is part of the database that was "
+            f"{message}, and next to it is {' and '.join(map(str, left))}, which is part of the database that was "
             "there: if you still have that, restore its old name",
             f"{report.command} restore BACKUP",
         )
@@ -136,9 +136,9 @@ def _missing_database(report: DoctorReport, path: Path, message: str) -> _Advice
 
 
 def _fix_file_access(path: Path, error: OSError) -> str | None:
-    """Return the command that gives this user the right to read, or runs as the user who has it.
+    """Return the command that gives this user the permission to read, or runs as the user who has it.
 
-    None if no right is missing.
+    None if no permission is missing.
     """
     if not isinstance(error, PermissionError):
         return None
@@ -193,7 +193,7 @@ def _check_hard_links(report: DoctorReport, path: Path) -> bool:
 
 
 def _check_owners(report: DoctorReport, path: Path) -> None:
-    """Check that no other user, such as root in passing, has made files beside the database: its owner is shut out."""
+    """Check that no other user, such as root, has created files next to the database, which lock its owner out."""
     owner = path.stat().st_uid
     foreign = []
     for suffix in COMPANION_SUFFIXES:
@@ -208,7 +208,7 @@ def _check_owners(report: DoctorReport, path: Path) -> None:
         return
     report.warn(
         "owner",
-        f"{', '.join(foreign)} does not belong to {_user_name(owner)}, the database's owner; it may shut that user out",
+        f"{', '.join(foreign)} does not belong to {_user_name(owner)}, the database's owner; it may lock that user out",
         f"chown {_user_name(owner)} {' '.join(map(shlex.quote, foreign))}",
     )
 
@@ -222,18 +222,18 @@ def _check_modes(report: DoctorReport, path: Path) -> None:
 
 
 def split_mode_warning(sentence: str) -> _Advice:
-    """Split a warning about a mode into what was found and the chmod that it ends with."""
+    """Split a warning about a mode into the finding and the chmod command at its end."""
     ending = _MODE_COMMAND.search(sentence)
     return _Advice(sentence, None) if ending is None else _Advice(sentence[: ending.start()], ending["command"])
 
 
 def check_leftovers(report: DoctorReport, path: Path, left_journal_age_sec: float | None) -> None:
-    """Check what dead processes have left, after the database was opened.
+    """Check for files left by dead processes, after the database was opened.
 
     Args:
         report: takes the findings.
         path: the database.
-        left_journal_age_sec: the age of the journal that lay there before the database was opened; None if none did.
+        left_journal_age_sec: the age of the journal that existed before the database was opened; None if none did.
     """
     if left_journal_age_sec is not None and left_journal_age_sec > _STALE_JOURNAL_SEC:
         age_sec = journal_age_sec(path)
@@ -264,7 +264,7 @@ def journal_age_sec(path: Path) -> float | None:
 
 
 def _scratch_files(path: Path) -> list[Path]:
-    """Return the files that restore, and migrate's backup, build beside the database under scratch names."""
+    """Return the files that restore and migrate's backup create next to the database under scratch names."""
     ours = re.compile(re.escape(path.name) + r"\.(?:restoring|copying)(?:-[0-9a-f]{8})?")
     return sorted(path.with_name(name) for name in os.listdir(path.parent) if ours.fullmatch(name))
 

@@ -1,7 +1,7 @@
 """The doctor's report: one finding per check, each with the command that fixes it.
 
-Called by every check of this package, and by the command line, which prints the report. It knows jobdb's
-errors and SQLite's, and calls nothing else.
+Called by every check of this package, and by the command line, which prints the report. Uses only the errors of jobdb
+and SQLite.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Finding:
         check: what was checked; a stable name.
         level: ``ok``, ``warn`` or ``fail``.
         message: what was found, for a person.
-        fix_command: a shell command that fixes it, words in capitals to be filled in; None if no command does.
+        fix_command: a shell command that fixes it, with placeholders in capitals; None if there is none.
     """
 
     check: str
@@ -46,7 +46,7 @@ class DoctorReport:
 
     Attributes:
         url: the registry, without a password.
-        command: how to call the command line for it; each fix begins with it.
+        command: the command that addresses it, with which each fix begins.
         findings: what the checks found.
     """
 
@@ -77,7 +77,7 @@ class DoctorReport:
         Args:
             check: the check that raised it.
             error: what was raised.
-            fix_command: the command to give if the error calls for none of its own.
+            fix_command: the command to use if the error does not imply one.
         """
         self.fail(check, describe_error(error), fix_command_for(self, error) or fix_command)
 
@@ -87,17 +87,17 @@ class DoctorReport:
 
 
 def is_damage(error: Exception) -> bool:
-    """Return whether the database's file itself is damaged. A failed disk, a lock or a missing right is not that."""
+    """Return whether an error means a damaged database file, not a failed disk, a lock or a missing permission."""
     return isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError))
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error's message with its advice for the command line: that is where fixes are run."""
+    """Return an error's message with its advice for the command line, where fixes are run."""
     return error.for_command_line() if isinstance(error, JobdbError) else str(error)
 
 
 def fix_command_for(report: DoctorReport, error: Exception) -> str | None:
-    """Return the command that fixes an error: one that fits its kind, else the one that its advice names in quotes.
+    """Return the command that fixes an error: one for its kind, or else the one quoted in its advice.
 
     Only damage calls for a backup. A command from an error's advice is completed with the registry of this report.
     """
@@ -112,10 +112,10 @@ def fix_command_for(report: DoctorReport, error: Exception) -> str | None:
 
 
 def _command_line_advice(error: Exception) -> str:
-    """Return the part of an error that tells what to run.
+    """Return the part of an error that says what to run.
 
     An error's ``command`` is a sentence that quotes the command, and its ``advice`` may be one. Errors that have
-    neither, such as those of opening a database, still say it in their message.
+    neither, such as those raised on opening a database, say it in their message.
     """
     if isinstance(error, JobdbError):
         return error.command or error.advice or error.message

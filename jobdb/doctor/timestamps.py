@@ -1,9 +1,9 @@
-"""The check for times in the future: leases and overlaps that never seem to end, and events that have yet to happen.
+"""The check for times in the future: of leases, overlaps of tokens, jobs and records.
 
 Called by ``doctor.diagnose``; calls an open registry. Verbs tolerate such times (a lease that began in the future is
-void, limits count from now), except where something merely waits: a finished job that is not old enough to be pruned,
-an order by time. ``doctor --fix`` sets such times to now. It trusts this host's clock: on a host whose own clock is
-behind it must not be run.
+void, limits count from now), but some effects remain: a finished job is pruned late, and an order by time is wrong.
+``doctor --fix`` sets such times to now. It trusts this host's clock, so it must not be run on a host whose own clock is
+behind.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TIMES = TimestampStatements(Path(__file__).with_name("timestamps.sql"))
 
 
 def check_timestamps(report: DoctorReport, registry: Registry, *, fix: bool) -> None:
-    """Report times that lie further in the future than clocks may differ; with ``fix`` set them to now first."""
+    """Report times that are further in the future than clocks may differ; with ``fix``, set them to now first."""
     store = registry.store
     repaired = 0
     if fix:
@@ -62,11 +62,11 @@ def check_timestamps(report: DoctorReport, registry: Registry, *, fix: bool) -> 
             f"{report.command} doctor --fix",
         )
     else:
-        report.passed("times", f"no time lies in the future{done}")
+        report.passed("times", f"no time is in the future{done}")
 
 
 def _repair(tx: Transaction) -> int:
-    """Set every time in the future to now; return how many rows were changed."""
+    """Set every time in the future to now; return the number of changed rows."""
     repairs = (
         TIMES.times_fix_job_leases,
         TIMES.times_fix_named_leases,

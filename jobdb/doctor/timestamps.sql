@@ -1,4 +1,4 @@
--- Statements of the doctor about times that lie in the future. :latest is now plus the tolerance for hosts' clocks, in
+-- Statements of the doctor for times in the future. :latest is now plus the tolerance for hosts' clocks, in
 -- Unix milliseconds.
 
 -- times_job_leases: leases of running jobs that began in the future.
@@ -13,7 +13,7 @@ SELECT count(*) FROM leases WHERE until_ms - COALESCE(lease_ms, 3600000) > :late
 SELECT count(*) FROM tokens
 WHERE expires_ms - overlap_ms > :latest AND revoked_ms IS NULL AND ended_ms IS NULL;
 
--- times_jobs: jobs that ended, started or said something in the future.
+-- times_jobs: jobs that ended, started or published in the future.
 SELECT (SELECT count(*) FROM jobs WHERE finished_ms > :latest)
      + (SELECT count(*) FROM jobs
         WHERE status = 'running' AND (started_ms > :latest
@@ -31,8 +31,8 @@ DELETE FROM leases WHERE until_ms - COALESCE(lease_ms, 3600000) > :latest;
 UPDATE tokens SET ended_ms = :now
 WHERE expires_ms - overlap_ms > :latest AND revoked_ms IS NULL AND ended_ms IS NULL;
 
--- times_fix_jobs: set the times of jobs to now. An import compares records with updated_ms, so jobs that are as they
--- were imported keep theirs.
+-- times_fix_jobs: set the times of jobs to now. An import compares records with updated_ms, so jobs that have not
+-- changed since their import keep theirs.
 UPDATE jobs
 SET created_ms = CASE WHEN created_ms > :latest THEN :now ELSE created_ms END,
     updated_ms = CASE WHEN updated_ms > :latest THEN :now ELSE updated_ms END,

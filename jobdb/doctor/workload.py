@@ -1,6 +1,6 @@
 """The checks of the work: leases, limits, permissions, outbox, subscribers, refusals, clock, and a restore's tokens.
 
-Called by ``doctor.diagnose``; calls an open registry and reads it with statements of its own.
+Called by ``doctor.diagnose``; calls an open registry and reads it with its own statements.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ _RECENT_MS = 7 * _DAY_MS
 
 
 class ExpiredLeases(NamedTuple):
-    """Expired leases that nobody has reaped: how many, and when the oldest expired (Unix milliseconds)."""
+    """Expired leases that were not reaped: their number, and when the oldest expired (Unix milliseconds)."""
 
     leases: int
     oldest_ms: int | None
 
 
 class StuckJobs(NamedTuple):
-    """Silent running jobs that neither a lease nor a limit will end: how many, and the id of one."""
+    """Silent running jobs that neither a lease nor a limit will end: their number, and the id of one."""
 
     jobs: int
     example: str | None
 
 
 class PermissionRequests(NamedTuple):
-    """Jobs that wait for a person: how many, since when the first (Unix milliseconds), and the id of one."""
+    """Jobs that wait for a person: their number, the start of the longest wait (Unix milliseconds), the id of one."""
 
     jobs: int
     oldest_ms: int | None
@@ -69,7 +69,7 @@ class PermissionRequests(NamedTuple):
 
 
 class Lag(NamedTuple):
-    """A subscriber that is behind: by how many events, of how many jobs, and the id of one of them."""
+    """A subscriber that is behind: the number of events and of jobs, and the id of one of the jobs."""
 
     subscriber: str
     jobs: int
@@ -100,7 +100,7 @@ def _check_jobs(report: DoctorReport, registry: Registry, now: int) -> None:
         (imported,) = _aggregates(tx, WORKLOAD.doctor_overdue_imports, now=now)
         stuck = StuckJobs._make(_aggregates(tx, WORKLOAD.doctor_stuck_jobs, before=now - _HOUR_MS))
         requests = PermissionRequests._make(_aggregates(tx, WORKLOAD.doctor_permission))
-    # reap cannot be undone, and an imported job may be the work of somebody who knows nothing of this database.
+    # reap cannot be undone, and an imported job may still be worked on by an agent that does not know this database.
     fix_command = f"{report.command} list --status running" if imported else f"{report.command} reap"
     first = "; look at the imported ones first: 'reap' ends them too" if imported else ""
     if expired.oldest_ms is not None:
@@ -109,8 +109,10 @@ def _check_jobs(report: DoctorReport, registry: Registry, now: int) -> None:
     else:
         report.passed("leases", "no expired lease")
     if overdue:
-        whose = f", {imported} of them imported, whose agents may still be at work" if imported else ""
-        report.warn("time limits", f"{overdue} running jobs are past their time limits{whose}{first}", fix_command)
+        agents_note = f", {imported} of them imported, whose agents may still be at work" if imported else ""
+        report.warn(
+            "time limits", f"{overdue} running jobs are past their time limits{agents_note}{first}", fix_command
+        )
     else:
         report.passed("time limits", "no running job is past its limits")
     if stuck.example is not None:
@@ -210,7 +212,7 @@ def _check_clock(report: DoctorReport, registry: Registry, now: int) -> None:
 
 
 def _check_restore(report: DoctorReport, registry: Registry, now: int) -> None:
-    """Report tokens that had been revoked and that an older backup has made valid again."""
+    """Report tokens that had been revoked and that a restore from an older backup has made valid again."""
     note = parse_restore_note(registry.engine.setting(RESTORE_NOTE))
     if note is None:
         return
@@ -230,9 +232,9 @@ def _check_restore(report: DoctorReport, registry: Registry, now: int) -> None:
 
 
 def _aggregates(tx: Transaction, statement: Statement, **parameters: int) -> Row:
-    """Return the one row of a statement that only aggregates."""
+    """Return the single row of a statement that only aggregates."""
     row = tx.one(statement, **parameters)
-    assert row is not None  # aggregates over nothing are a row too
+    assert row is not None  # aggregates over no rows still return a row
     return row
 
 

@@ -1,6 +1,6 @@
--- Statements of the doctor about the work. Those without GROUP BY return one row.
+-- Statements of the doctor for the work. Those without GROUP BY return one row.
 
--- doctor_expired_leases: expired leases that nobody has reaped.
+-- doctor_expired_leases: expired leases that were not reaped.
 SELECT count(*), min(lease_until_ms) FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now;
 
@@ -13,7 +13,7 @@ WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
    OR (idle_timeout_sec > 0
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now);
 
--- doctor_overdue_imports: those that were imported, and whose agents may know nothing of this database.
+-- doctor_overdue_imports: overdue jobs that were imported, and whose agents may not know this database.
 SELECT count(*)
 FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
                      ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
@@ -31,7 +31,7 @@ WHERE status = 'running' AND lease_until_ms IS NULL AND timeout_sec = 0 AND idle
 SELECT count(*), min(last_event_ms), min(job_id) FROM jobs
 WHERE status = 'running' AND last_event = 'permission_required';
 
--- doctor_relay: how many relays hold the lease to deliver; none or one.
+-- doctor_relay: the number of relays that hold the lease to deliver: 0 or 1.
 SELECT count(*) FROM leases
 WHERE name = 'relay' AND until_ms > :now AND until_ms - COALESCE(lease_ms, 3600000) <= :latest;
 
@@ -50,7 +50,7 @@ GROUP BY s.subscriber ORDER BY 3 DESC LIMIT 5;
 -- doctor_latest_update: the latest time among the newest jobs.
 SELECT max(updated_ms) FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY id DESC LIMIT 1000);
 
--- doctor_refusals: what was refused recently, by verdict.
+-- doctor_refusals: recent refusals, by verdict.
 SELECT verdict, sum(count), max(last_ms) FROM verdict_counts
 WHERE last_ms >= :since AND verdict IN ('bad_signature', 'unsigned', 'revoked_key', 'replayed', 'conflict', 'wrong_topic')
 GROUP BY verdict ORDER BY verdict;

@@ -1,11 +1,11 @@
-"""Which registry a database is, and whether it still lies where it was recorded.
+"""The identity of a registry, and the check that its database is still in its recorded place.
 
 Called by ``jobdb identity``, the relay, subscribers at a broker, tickets and the doctor. Brokers know a database by a
 client id and keep messages for it, and tickets name the registry that issued them. A copy under the same name would
-take messages that are meant for the original. So each registry has a random id of its own, which a restored backup and
-a copy replace; and since nobody replaces it when a file is copied by hand (cp, rsync, a cloned machine), the database
-records its place too (see `place`). Before it connects to a broker, its place is compared with the recorded one, and it
-is refused where they differ: only a person knows whether the database was moved or copied.
+receive messages that are meant for the original. So each registry has a random id of its own, which restoring and
+copying replace. Nothing replaces it when a file is copied by hand (cp, rsync, a cloned machine), so the database
+records its place too (see `place`). Before a database connects to a broker, its place is compared with the recorded
+one, and it is refused if they differ: only a person knows whether it was moved or copied.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Identity:
 
     Attributes:
         registry_id: 32 hex digits.
-        recorded: the facts of its place as they were recorded; empty when none were.
-        current: the facts as they are now.
-        problem: how the two differ, as a part of a sentence; None where they are the same place.
+        recorded: the recorded facts of its place; empty if none were recorded.
+        current: the current facts.
+        problem: how the two differ, as a part of a sentence; None if they are the same place.
     """
 
     registry_id: str
@@ -80,7 +80,7 @@ def new_registry_id() -> str:
 
 
 def read_identity(store: Store) -> Identity:
-    """Read which registry this is, and compare its place with the recorded one. Writes nothing but a missing id.
+    """Read the registry's id, and compare its place with the recorded one; write nothing but a missing id.
 
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be read.
@@ -99,13 +99,13 @@ def read_identity(store: Store) -> Identity:
 
 
 def require_place(store: Store) -> str:
-    """Refuse a database that may be a copy, before it connects to a broker; record its place where none is recorded.
+    """Refuse a database that may be a copy, before it connects to a broker; record its place if none is recorded.
 
     Returns:
         The name by which brokers know this database.
 
     Raises:
-        MovedOrCopied: its place is not the recorded one; the message tells what to do in either case.
+        MovedOrCopied: its place is not the recorded one; the message says what to do in either case.
         Busy, StorageFailed, Unavailable: the database cannot be read or written.
     """
     identity = read_identity(store)
@@ -125,13 +125,13 @@ def require_place(store: Store) -> str:
 def broker_identity(store: Store) -> str:
     """Return the name by which brokers know this database: its registry id, or the name of an older version.
 
-    The older name is valid for as long as the registry id is the one that the migration gave: a copy has another.
+    The older name is valid as long as the registry id is the one that the migration assigned: a copy has another.
     """
     with store.read() as tx:
         known = _settings(tx)
     registry_id = known.get(REGISTRY_ID) or read_identity(store).registry_id
-    of, _, older = known.get(BROKER_IDENTITY, "").partition(" ")
-    return older if older and of == registry_id else registry_id
+    migrated_id, _, older_name = known.get(BROKER_IDENTITY, "").partition(" ")
+    return older_name if older_name and migrated_id == registry_id else registry_id
 
 
 def accept_place(store: Store) -> Identity:
@@ -171,8 +171,8 @@ def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, st
     if recorded == here or not recorded:
         return None
     stable_inodes = True
-    # The file system alone does not tell: the host that owns the disk shares it too, and there marked databases are not
-    # in WAL mode.
+    # The file system's type is not enough: the host that owns a shared disk sees it as local. Databases that are marked
+    # as shared are not in WAL mode.
     local_filesystem = _is_local(store)
     if "path" in here:
         from ..filesystem.placement import placement_for
@@ -196,8 +196,10 @@ def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, st
 
 
 def _should_record(store: Store, identity: Identity) -> bool:
-    """Return whether to record the place: none is recorded, or the file was renamed and another may take its old
-    name."""
+    """Return whether to record the place: none is recorded, or the file was renamed on the same machine.
+
+    After a rename another file may take the old name.
+    """
     recorded, here = identity.recorded, identity.current
     if not recorded:
         return True

@@ -3,11 +3,11 @@
 -- identity_settings: the recorded identity and place.
 SELECT name, value FROM settings WHERE name IN ('registry_id', 'place', 'broker_identity');
 
--- database_place: the current place, as far as the database knows it; SQLite does not.
+-- database_place: the current place, if the database knows it; SQLite does not.
 SELECT NULL;
 
 -- delete_setting: delete a fact about this database.
 DELETE FROM settings WHERE name = :name;
 
--- delete_leases: delete all leases: their holders belong to another registry.
+-- delete_leases: delete all leases, since their holders belong to another registry.
 DELETE FROM leases;

@@ -1,6 +1,6 @@
-"""The refusal of a store that is closed or that a fork has carried into another process.
+"""The refusal of a store that is closed, or that a forked child inherited.
 
-Both stores ask before any call into their driver: a child that touched the parent's connection would break it.
+Both stores check before any call into their driver: a child that used the parent's connection would break it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ def require_alive(place: object, *, opener_pid: int, closed: bool, advice: str) 
     """Refuse work in a forked child or after close.
 
     Args:
-        place: the database, as a message names it.
+        place: the database, as messages name it.
         opener_pid: the process that opened it.
-        closed: whether it was closed.
-        advice: what a child does instead.
+        closed: it was closed.
+        advice: what to do instead in a child.
 
     Raises:
         ForkedRegistry: this is not the process that opened it.
@@ -33,5 +33,5 @@ def require_alive(place: object, *, opener_pid: int, closed: bool, advice: str) 
 
 
 def closed_error(place: object) -> InvalidInput:
-    """Return the error of a verb on a closed registry."""
+    """Return the error for a verb on a closed registry."""
     return InvalidInput(f"this registry on {place} is closed", advice="open a new one")

@@ -1,4 +1,4 @@
-"""From a database URL to an open engine. The drivers are imported here, when one is needed."""
+"""The opening of an engine from a database URL. A driver is imported here, when it is needed."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def open_engine(
     clock: Callable[[], int],
     checkpoint_pages: int,
 ) -> Engine:
-    """Open the engine that the URL names; arguments as for ``Registry.open``."""
+    """Open the engine that the URL names; the arguments are those of ``Registry.open``."""
     if url.path is None:
         try:
-            import psycopg  # noqa: F401 - asked for by name, so that the message below fits
+            import psycopg  # noqa: F401 - tested on its own, so that the message below is right
         except ImportError as error:
             raise Unavailable(
                 f"{url} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
@@ -46,7 +46,7 @@ def open_engine(
         )
     from .sqlite.open import open_store
 
-    made = create and not url.path.exists()
+    creates_file = create and not url.path.exists()
     store = open_store(
         url.path,
         create=create,
@@ -55,13 +55,13 @@ def open_engine(
         clock=clock,
         checkpoint_pages=checkpoint_pages,
     )
-    if made:
+    if creates_file:
         _put_key_id(store, url.path, vault)
     return _make_engine(Engine, store, vault)
 
 
 def _put_key_id(store: Store, path: Path, vault: Vault) -> None:
-    """Put the key's id into a new database whose trust cannot be recorded, as without a home folder: it has to do."""
+    """Store the key's id in a new database whose trust cannot be recorded, for instance without a home folder."""
     from .trust import needs_key_id
 
     if needs_key_id(path):
@@ -70,7 +70,7 @@ def _put_key_id(store: Store, path: Path, vault: Vault) -> None:
 
 
 def _make_engine(engine: type[Engine], store: Store, vault: Vault) -> Engine:
-    """Make the engine; with durations where a log is kept. A program without logging does not even import it."""
+    """Create the engine, with logged durations if they are enabled; a program without logging does not import it."""
     if "logging" in sys.modules:
         from .tracing import TracedStore, is_traced, log_duration
 

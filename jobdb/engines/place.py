@@ -1,11 +1,11 @@
-"""The place of a database: the facts by which it is recognized, and how two places differ.
+"""The place of a database: the facts by which it is recognized, and the comparison of two places.
 
 Called by `identity`, and by the migrations, which record the place of a new file. A place is identified, for a file, by
-its inode, the machine and the host name; by the path only where the file that is found there now is another one. Device
-numbers change with a restart and are not compared. In a container the machine and the host name change with each start
-and are left out; on a network file system they differ legitimately. On PostgreSQL: by the server's identifier, where
-the role may read it, and the object identifiers of database and table. A physical copy of a whole server has the same
-ones: a person must tell that it is a copy.
+its inode, the machine and the host name; by its path only if another file is found there now. Device numbers change
+with a restart and are not compared. In a container the machine and the host name change with each start and are left
+out; on a network file system they differ legitimately. On PostgreSQL a place is identified by the server's identifier,
+if the role may read it, and the object identifiers of database and table. A physical copy of a whole server has the
+same ones: a person must say that it is a copy.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def describe_difference(
         here: the current ones.
         stable_inodes: the file system keeps a file's inode number across mounts.
         local_filesystem: the file system belongs to this machine.
-        is_another_file: tells whether a path leads to another file.
+        is_another_file: returns whether a path leads to another file.
 
     Returns:
-        How they differ, as a part of a sentence; None where they do not.
+        The difference, as a part of a sentence; None if there is none.
     """
 
     def differ(name: str) -> bool:
@@ -69,7 +69,7 @@ def describe_difference(
     if differ("database"):
         return "it was recorded in another database of the server"
     if differ("table"):
-        return "its tables were created anew since"
+        return "its tables have been created again since"
     if local_filesystem and differ("machine"):
         return f"it was recorded on another machine ({recorded.get('host') or 'unnamed'})"
     if local_filesystem and differ("host"):
@@ -82,7 +82,7 @@ def describe_difference(
 
 
 def parse_facts(text: str | None) -> dict[str, str]:
-    """Return a recorded place; empty where the text is none that was written here."""
+    """Parse a recorded place; return an empty one if the text is invalid."""
     try:
         found = json.loads(text or "{}")
     except ValueError:
@@ -91,7 +91,7 @@ def parse_facts(text: str | None) -> dict[str, str]:
 
 
 def _machine_digest() -> str:
-    """Return a digest of the machine's id, which is confidential itself; empty where there is none."""
+    """Return a digest of the machine's id, which is itself confidential; empty if there is none."""
     machine = machine_id()
     return hmac.digest(machine.encode("ascii"), b"jobdb place", "sha256").hex()[:32] if machine else ""
 

@@ -1,8 +1,8 @@
-"""Named SQL statements: each .sql file is one immutable set, whose names a type checker knows.
+"""Named SQL statements: each .sql file is one immutable set whose names a type checker knows.
 
 A file is a sequence of statements, each under a line ``-- name: what it is for``. Parameters are written ``:name``. A
-subclass of :class:`StatementSet` declares the names; a test holds the two together. Prior art: aiosql and procrastinate
-keep SQL in files under names too, and find a misspelled name when it is executed.
+subclass of :class:`StatementSet` declares the names; a test checks that file and declaration agree. Prior art: aiosql
+and procrastinate also keep named SQL in files, but find a misspelled name only when it is executed.
 
 A transaction takes a :class:`Statement`, not a name, so that nothing has to be registered with a store before use.
 """
@@ -39,7 +39,7 @@ class Statement:
 
 
 class StatementSet:
-    """The statements of one .sql file, as attributes. The file is read when the first of them is asked for.
+    """The statements of one .sql file, as attributes. The file is read when the first of them is used.
 
     Args:
         file: the .sql file.
@@ -55,7 +55,7 @@ class StatementSet:
     def __init__(self, file: Path) -> None:
         self.__dict__["file"] = file
 
-    if not TYPE_CHECKING:  # a type checker shall see the declared names alone
+    if not TYPE_CHECKING:  # a type checker must see the declared names only
 
         def __getattr__(self, name: str) -> Statement:
             if name.startswith("_") or name == "file":
@@ -69,7 +69,7 @@ class StatementSet:
         raise AttributeError(f"a set of statements is immutable; {name} cannot be set")
 
     def __getitem__(self, name: str) -> Statement:
-        """Return a statement whose name is computed; the names of a family, such as ``copy_read_<table>``."""
+        """Return a statement by a computed name, for families of names such as ``copy_read_<table>``."""
         found = getattr(self, name)
         assert isinstance(found, Statement)
         return found
@@ -78,7 +78,7 @@ class StatementSet:
         return iter(self.load().values())
 
     def load(self) -> dict[str, Statement]:
-        """Read the file unless that was done before; return its statements by name."""
+        """Read the file if it has not been read yet; return its statements by name."""
         namespace = self.__dict__
         found: dict[str, Statement] | None = namespace.get("_statements")
         if found is None:
@@ -89,7 +89,7 @@ class StatementSet:
 
 
 def read_statements(path: Path) -> dict[str, str]:
-    """Return the text of each statement of one file by name.
+    """Return the text of each statement in one file, by name.
 
     Raises:
         ValueError: two statements have one name.
@@ -99,7 +99,7 @@ def read_statements(path: Path) -> dict[str, str]:
     for line in path.read_text("utf-8").splitlines():
         if line.startswith("--"):
             name, colon, _purpose = line[3:].partition(":")
-            # A comment that is no heading has blanks before its first colon.
+            # In a comment that is not a heading, the text before the first colon contains spaces.
             if colon and name.isidentifier():
                 if name in found:
                     raise ValueError(f"{path.name}: two statements are named {name}")
@@ -120,9 +120,9 @@ def psycopg_text(text: str) -> str:
 
 
 class PositionalForms(dict[Statement, tuple[str, Binder]]):
-    """Each statement with the function that makes a tuple of its parameters, in the order in which SQLite numbers them.
+    """The text of each statement, and the function that returns its parameters as a tuple, in SQLite's order.
 
-    Binding by position spares SQLite's driver a look-up by name for each parameter of each execution.
+    Binding by position spares SQLite's driver a lookup by name for each parameter of each execution.
     """
 
     def __missing__(self, statement: Statement) -> tuple[str, Binder]:

@@ -1,8 +1,8 @@
-"""The seam: what the verbs and the tools need of a database.
+"""The seam between verbs and databases: the protocols that a database implements.
 
 A :class:`Store` runs named statements in transactions. The SQLite and the PostgreSQL store implement it, and the verbs
-are written once against it. Nobody asks a store what kind it is: what a kind can do it declares in its ``Traits``, and
-a database that is one file answers for it through :class:`DatabaseFile`. River's drivers are asked likewise
+are written once against it. No caller asks a store what kind it is: a store declares its capabilities in its
+``Traits``, and a database that is one file offers :class:`DatabaseFile`. Prior art: River's drivers
 (``riverdriver``, ``SupportsListener``).
 """
 
@@ -26,14 +26,14 @@ class Transaction(Protocol):
 
     @property
     def now_ms(self) -> int:
-        """The transaction's one moment, Unix milliseconds: the database's clock where several hosts write."""
+        """The transaction's time, Unix milliseconds, the same throughout; by the server's clock if there is one."""
         ...
 
     def lock_jobs(self, job_ids: Iterable[str]) -> None:
-        """Keep other writers off these jobs until the transaction ends; called before the jobs are looked at.
+        """Lock these jobs against other writers until the transaction ends; called before the jobs are read.
 
-        Where the transaction has the whole database to itself there is nothing to do. Elsewhere the jobs are locked
-        in one order whatever the order given, so that two transactions never wait for each other.
+        If the transaction locks the whole database, this does nothing. Otherwise the jobs are locked in a fixed order,
+        whatever the order given, so that two transactions never wait for each other.
         """
         ...
 
@@ -75,12 +75,12 @@ class Store(Protocol):
 
     @property
     def traits(self) -> Traits:
-        """What this kind of database can do."""
+        """The capabilities of this kind of database."""
         ...
 
     @property
     def file(self) -> DatabaseFile | None:
-        """The database's file, and what can be asked of it; None where the database is not one file."""
+        """The database's file and the operations on it; None if the database is not one file."""
         ...
 
     def check(self) -> None:
@@ -93,51 +93,51 @@ class Store(Protocol):
         ...
 
     def write(self) -> AbstractContextManager[Transaction]:
-        """Return the block of one immediate transaction: durable when it was left, rolled back when it raised."""
+        """Return a context manager for one write transaction: durable on exit, rolled back if the block raises."""
         ...
 
     def read(self) -> AbstractContextManager[Transaction]:
-        """Return the block of one read transaction, which sees the state of one moment."""
+        """Return a context manager for one read transaction, which sees one snapshot of the database."""
         ...
 
     def sync(self) -> None:
-        """Return when everything committed before the call is durable."""
+        """Return once everything committed before the call is durable."""
         ...
 
     def data_version(self) -> int:
-        """Return a number that changes when somebody else has committed."""
+        """Return a number that changes when another process or connection has committed."""
         ...
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
-        """Wait until ``data_version()`` differs from ``seen`` or the time is over; return the current version.
+        """Wait until ``data_version()`` differs from ``seen``, or for ``timeout_sec``; return the current version.
 
-        It may return early: callers look again and go on waiting.
+        It may return early: callers check again and continue to wait.
         """
         ...
 
     def stable_events(self) -> StableEvents:
-        """Return up to where the order of the events is final."""
+        """Return the position up to which the order of the events is final."""
         ...
 
     def query(self, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
-        """Run one read-only SELECT of a person's; return the columns' names and at most ``limit`` rows."""
+        """Run an ad-hoc read-only SELECT; return the column names and at most ``limit`` rows."""
         ...
 
     def describe(self) -> str:
-        """Return engine, version and place for a person; no password."""
+        """Return a description for people: engine, version and place, without a password."""
         ...
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Close the database; with ``checkpoint`` the last process out leaves one file, where that applies."""
+        """Close the database; with ``checkpoint`` the last process to close a SQLite database leaves a single file."""
         ...
 
 
 class DatabaseFile(Protocol):
-    """A database that is one file of this host's: what identity, doctor and backup ask of it.
+    """A database that is one file on this host, as identity, doctor and backup use it.
 
     Attributes:
         path: the file, absolute.
-        journal: "wal", or "delete" where other hosts share the file.
+        journal: "wal", or "delete" if other hosts may share the file.
         durability: "full" or "normal".
     """
 
@@ -151,17 +151,17 @@ class DatabaseFile(Protocol):
         ...
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that are in force, by name."""
+        """Return the settings in effect, by name."""
         ...
 
     def integrity(self, *, full: bool) -> list[str]:
-        """Return what is wrong with the file; empty when it is sound.
+        """Return the problems found in the file; empty if it is sound.
 
         Args:
-            full: compare the indexes with their tables, and follow the foreign keys too.
+            full: also compare the indexes with their tables, and check the foreign keys.
         """
         ...
 
     def checkpoint(self) -> tuple[int, int]:
-        """Copy what can be copied of the WAL into the file; return the WAL's length and what is copied, in pages."""
+        """Copy as much of the WAL as possible into the file; return its length and the length copied, in pages."""
         ...

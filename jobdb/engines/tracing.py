@@ -1,9 +1,9 @@
-"""The durations of verbs and waits, for the log: wrappers of every verb and of the store, so that both stay plain.
+"""Wrappers of the verbs and the store that log durations, so that neither contains logging code.
 
-Used by ``open.py`` when the logger ``jobdb.verbs`` is at DEBUG by then (``jobdb -vv``); unused, it costs nothing. A
-record carries its facts as attributes too, for handlers that write JSON or feed a tracer: ``verb``, ``duration_ms``,
-``outcome``; of a transaction ``waited_ms``, ``worked_ms``, ``committed_ms``. Neither arguments nor results are logged,
-so no secret is.
+Used by ``open.py`` if the logger ``jobdb.verbs`` is at DEBUG when a database is opened (``jobdb -vv``); otherwise it
+costs nothing. A log record also carries its facts as attributes, for handlers that write JSON or feed a tracer:
+``verb``, ``duration_ms``, ``outcome``; for a transaction ``waited_ms``, ``worked_ms``, ``committed_ms``. Neither
+arguments nor results are logged, so no secret is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOGGER = logging.getLogger("jobdb.verbs")
 
 
 def is_traced() -> bool:
-    """Return whether somebody listens."""
+    """Return whether durations are logged."""
     return LOGGER.isEnabledFor(logging.DEBUG)
 
 
@@ -54,10 +54,10 @@ def log_duration(name: str, run: Verb) -> Verb:
 
 
 class TracedStore:
-    """A store whose waits are logged: for the turn to write, for the disk, for news. All else is the store's own.
+    """A store whose waits are logged: for the write lock, for the disk, for changes. The rest is delegated.
 
     Args:
-        store: the store itself.
+        store: the store to wrap.
     """
 
     def __init__(self, store: Store) -> None:
@@ -67,12 +67,12 @@ class TracedStore:
 
     @property
     def traits(self) -> Traits:
-        """What this kind of database can do."""
+        """The capabilities of this kind of database."""
         return self._store.traits
 
     @property
     def file(self) -> DatabaseFile | None:
-        """The database's file; None where the database is not one file."""
+        """The database's file; None if the database is not one file."""
         return self._store.file
 
     def check(self) -> None:
@@ -80,23 +80,23 @@ class TracedStore:
         self._store.check()
 
     def write(self) -> AbstractContextManager[Transaction]:
-        """Return the block of one immediate transaction; its parts are logged."""
+        """Return a context manager for one write transaction, which logs the durations of its parts."""
         return _TimedWrite(self._store.write())
 
     def read(self) -> AbstractContextManager[Transaction]:
-        """Return the block of one read transaction."""
+        """Return a context manager for one read transaction."""
         return self._store.read()
 
     def sync(self) -> None:
-        """Return when everything committed before the call is durable."""
+        """Return once everything committed before the call is durable."""
         self._store.sync()
 
     def data_version(self) -> int:
-        """Return a number that changes when somebody else has committed."""
+        """Return a number that changes when another process or connection has committed."""
         return self._store.data_version()
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
-        """Wait for news; log how long."""
+        """Wait for a change; log how long that took."""
         began = time.perf_counter()
         version = self._store.wait_for_change(seen, timeout_sec)
         took = _ms_since(began)
@@ -104,24 +104,24 @@ class TracedStore:
         return version
 
     def stable_events(self) -> StableEvents:
-        """Return up to where the order of the events is final."""
+        """Return the position up to which the order of the events is final."""
         return self._store.stable_events()
 
     def query(self, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
-        """Run one read-only SELECT of a person's."""
+        """Run an ad-hoc read-only SELECT."""
         return self._store.query(sql, limit=limit, timeout_sec=timeout_sec)
 
     def describe(self) -> str:
-        """Return engine, version and place for a person."""
+        """Return a description for people: engine, version and place."""
         return self._store.describe()
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Close the database."""
-        self._store.close(checkpoint=checkpoint)
+        """Close the database; log how long, as a last checkpoint may take its time."""
+        log_duration("close", self._store.close)(checkpoint=checkpoint)
 
 
 class _TimedWrite:
-    """A block around a transaction's own. No generator: the transaction must see whose function it is."""
+    """A context manager around a transaction's own. Not a generator: the transaction must see its caller's frame."""
 
     def __init__(self, block: AbstractContextManager[Transaction]) -> None:
         self._block = block

@@ -1,7 +1,7 @@
-"""What a kind of database declares about itself: what it can do, and how far the order of its events is final.
+"""The declarations of a store about its kind of database: its capabilities, and how far its event order is final.
 
-Made by the stores, and asked by the verbs and tools through :class:`jobdb.engines.store.Store`. Apart from the store's
-protocols, which nothing needs at run time: an agent runs the command line once per event.
+Created by the stores; read by the verbs and tools through :class:`jobdb.engines.store.Store`. Kept apart from the
+protocols, which are not needed at run time: an agent runs the command line once per event, so imports count.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 
 class Traits(NamedTuple):
-    """What a kind of database can do.
+    """The capabilities of a kind of database.
 
     Attributes:
-        presigns: an event may be signed before its transaction begins, by the clock of this process; otherwise the
-            time comes from a server, and is known in the transaction only.
+        presigns: an event may be signed before its transaction begins, by the clock of this process. Otherwise the
+            time comes from a server and is known only within the transaction.
         stores_nul: text may contain the character NUL.
     """
 
@@ -23,13 +23,13 @@ class Traits(NamedTuple):
 
 
 class StableEvents(NamedTuple):
-    """Up to where the order of the events is final.
+    """The position up to which the order of the events is final.
 
     Attributes:
-        event_id: no event up to this id (events.id) can appear any more that a transaction begun now would not see.
-            Where writers run side by side, an event can become visible after one with a higher id.
-        recheck_sec: look again after so many seconds, although nothing may announce it: an event with a higher id waits
-            for a transaction that may be rolled back. Infinite when nothing waits.
+        event_id: a transaction begun now sees every event up to this id (events.id); none can appear later. With
+            concurrent writers, an event can become visible after one with a higher id.
+        recheck_sec: check again after so many seconds even without a notification: an event with a higher id waits for
+            a transaction that may be rolled back. Infinite if nothing waits.
     """
 
     event_id: int

@@ -1,19 +1,17 @@
-"""Which databases in the current folder this user trusts, when no database was named.
+"""The decision whether this user trusts a database found in the current folder, when no database was named.
 
 Called by the registry, by the command line and when a database is created. Uses ``stat`` and a read-only connection.
 
 Without ``--db`` and ``JOBDB_URL`` a command works on ``.jobdb/jobs.db`` in the current folder. That folder can come
 from somebody else: a checkout, an archive. Its jobs are instructions to agents, so it is used only if
 
-1. this user created it here, or trusted it with ``jobdb trust``: a record of its path and inode in the user's
-configuration
-   folder, beside the master key; or
-2. it has this user's master key's id, belongs to this user alone by owner and mode, and no git work tree tracks it: a
-database
-   created before there were records, or by a service without a home folder.
+1. this user created it here, or trusted it with ``jobdb trust``: there is a record of its path and inode in the user's
+   configuration folder, beside the master key; or
+2. it holds the id of this user's master key, belongs to this user alone by owner and mode, and no git work tree tracks
+   it: a database created before there were records, or by a service without a home folder.
 
-Whoever names a database trusts it: ``--db``, ``JOBDB_URL`` and ``Registry.open(URL)`` are not checked. Prior art: git's
-``safe.directory``. The key's id alone would not suffice: whoever has seen a database of this user knows it.
+To name a database is to trust it: ``--db``, ``JOBDB_URL`` and ``Registry.open(URL)`` are not checked. Prior art: git's
+``safe.directory``. The key's id alone would not suffice: anybody who has seen a database of this user knows it.
 """
 
 from __future__ import annotations
@@ -36,12 +34,12 @@ _MAX_GIT_INDEX_BYTES = 256 << 20
 
 
 def default_database_path(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the database that is used when none is named; None where ``JOBDB_URL`` names one."""
+    """Return the database that is used when none is named; None if ``JOBDB_URL`` names one."""
     return None if environ.get("JOBDB_URL") else parse_url(DEFAULT_URL).path
 
 
 def require_trust(path: Path) -> None:
-    """Refuse a database that was found and not named, unless this user created or trusted it.
+    """Refuse a database that was found rather than named, unless this user created or trusted it.
 
     Args:
         path: the file; a missing one is not refused.
@@ -54,7 +52,7 @@ def require_trust(path: Path) -> None:
         found = os.stat(file)
         folder = os.stat(file.parent)
     except OSError:
-        return  # missing or not accessible: opening it will tell
+        return  # missing or not accessible: opening it reports that
     if _recorded_inode(file) == found.st_ino:
         return
     why = _distrust_reason(file, found, folder)
@@ -98,7 +96,7 @@ def needs_key_id(path: Path) -> bool:
 
 
 def record_trust(path: Path) -> None:
-    """Record a database that this user has just created, if it is one that is used without being named."""
+    """Record a database that this user has just created, if it can be used without being named."""
     if (path.parent.name, path.name) == (".jobdb", "jobs.db"):
         with contextlib.suppress(OSError, JobdbError):  # no home folder: the master key's id has to suffice
             _write_record(path.resolve())
@@ -114,7 +112,7 @@ def _record_path(file: Path) -> Path:
 
 
 def _recorded_inode(file: Path) -> int | None:
-    """Return the inode that was recorded for a path. Device numbers are not recorded: some change with a restart."""
+    """Return the inode recorded for a path. Device numbers are not recorded: some change with a restart."""
     try:
         inode, _, place = _record_path(file).read_bytes().rstrip(b"\n").partition(b" ")
     except (OSError, KeyProblem):
@@ -130,12 +128,12 @@ def _write_record(file: Path) -> None:
         write_file(record_file, text, follow_folder_link=True)
     except OSError as error:
         raise StorageFailed(
-            f"cannot record it in {record_file.parent}: {error.strerror}; check its owner and mode"
+            f"cannot record the trust in {record_file.parent}: {error.strerror}; check its owner and mode"
         ) from error
 
 
 def _distrust_reason(file: Path, found: os.stat_result, folder: os.stat_result) -> str | None:
-    """Return why a database without a record is not trusted; None when its key shows that it is this user's."""
+    """Return the reason not to trust a database without a record; None if its key shows that it is this user's."""
     users = {os.geteuid(), _invoking_uid()}
     if found.st_uid not in users or folder.st_uid not in users:
         return "it belongs to another user"
@@ -149,13 +147,13 @@ def _distrust_reason(file: Path, found: os.stat_result, folder: os.stat_result) 
 
 
 def _invoking_uid() -> int:
-    """Return the user who called sudo, as git does; else this user."""
-    asked = os.environ.get("SUDO_UID", "")
-    return int(asked) if os.geteuid() == 0 and asked.isdigit() else os.geteuid()
+    """Return the id of the user who called sudo, as git does; otherwise that of this user."""
+    sudo_uid = os.environ.get("SUDO_UID", "")
+    return int(sudo_uid) if os.geteuid() == 0 and sudo_uid.isdigit() else os.geteuid()
 
 
 def _is_tracked_by_git(file: Path) -> bool:
-    """Return whether the index of a surrounding git work tree may contain the file; True in case of doubt."""
+    """Return whether the index of an enclosing git work tree may contain the file; True in case of doubt."""
     for folder in file.parents:
         git = folder / ".git"
         if not os.path.lexists(git):

@@ -1,8 +1,8 @@
 """The mark on the engine's verbs, and the one way to wrap all of them.
 
-A verb is one public sentence of the engine in one transaction. What is done to every verb, such as running it again or
-measuring it, wraps the marked methods and nothing else, so that a helper or ``close`` is never retried by mistake.
-Oban says likewise where the verb is (``with_span``) that it is observed.
+A verb is one public operation of the engine, in one transaction. Retries and timing wrap the marked methods and nothing
+else, so that a helper or ``close`` is never retried by mistake. Prior art: Oban also declares at the verb that it is
+observed (``with_span``).
 
 Called by the verb groups in ``sql/`` (:func:`verb`), and by what opens an engine (:func:`with_verbs`).
 """
@@ -20,7 +20,7 @@ _MARK = "_jobdb_verb"
 
 
 def verb(function: _Function) -> _Function:
-    """Mark a method as a verb. Return the method itself: the mark costs a call nothing."""
+    """Mark a method as a verb; return the method itself, so the mark adds no cost per call."""
     setattr(function, _MARK, True)
     return function
 
@@ -38,7 +38,7 @@ def with_verbs(engine: type[_Engine], wrap: Callable[[str, Verb], Verb]) -> type
 
     Args:
         engine: the engine class.
-        wrap: makes of a verb's name and function the function that replaces it. The wrapper takes the mark over.
+        wrap: takes a verb's name and function, and returns the function that replaces it. The mark is copied.
 
     Example:
         >>> class Greeter:
@@ -49,6 +49,6 @@ def with_verbs(engine: type[_Engine], wrap: Callable[[str, Verb], Verb]) -> type
         'HELLO'
     """
     wrapped = {name: verb(wrap(name, function)) for name, function in verbs_of(engine).items()}
-    made = type(engine.__name__, (engine,), {"__module__": engine.__module__, "__doc__": engine.__doc__, **wrapped})
-    assert issubclass(made, engine)
-    return made
+    subclass = type(engine.__name__, (engine,), {"__module__": engine.__module__, "__doc__": engine.__doc__, **wrapped})
+    assert issubclass(subclass, engine)
+    return subclass

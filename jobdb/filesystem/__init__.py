@@ -1,1 +1,1 @@
-"""The file system below a database: mounts, placement policy, probe, permissions, names and locks of files."""
+"""The file system that holds a database: mounts, placement policy, probe, permissions, file names and file locks."""

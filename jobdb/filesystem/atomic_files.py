@@ -1,9 +1,9 @@
 """Atomic operations on file names: rename without replacing, exchange, write a whole file.
 
 Called by backup, restore, migrate and export, and where a database is trusted. A file is built under a temporary name
-beside its target (`scratch_file`, `write_file`); its final name is taken by one system call, so at every moment the
-name stands for a whole file. Linux can rename without replacing, and exchange two names (renameat2); where the file
-system cannot, hard links serve. Source: https://man7.org/linux/man-pages/man2/rename.2.html
+beside its target (`scratch_file`, `write_file`) and gets its final name by one system call, so the name always leads to
+a complete file. Linux can rename without replacing, and exchange two names (renameat2); if the file system cannot,
+hard links are used. Source: https://man7.org/linux/man-pages/man2/rename.2.html
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _NOREPLACE, _EXCHANGE = 1, 2
 _AT_FDCWD = -100
 UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
-"""Errors that mean: this file system does not support the operation."""
+"""The errors by which a file system reports that it does not support an operation."""
 
 
 def rename_noreplace(source: Path, target: Path) -> None:
     """Rename a file to a name that is free.
 
     Raises:
-        FileExistsError: the name is taken, if only by a dangling link.
+        FileExistsError: the name is taken, even if only by a dangling link.
         OSError: it cannot be renamed.
     """
     try:
@@ -43,7 +43,7 @@ def rename_noreplace(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        # No hard links either: an empty file reserves the name.
+        # There are no hard links either: an empty file reserves the name.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         try:
             os.rename(source, target)
@@ -58,7 +58,7 @@ def exchange(one: Path, other: Path) -> bool:
     """Exchange two names atomically.
 
     Returns:
-        False, with nothing done, where the file system does not support it.
+        False, with nothing done, if the file system does not support it.
     """
     try:
         _renameat2(one, other, _EXCHANGE)
@@ -70,11 +70,10 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def write_file(path: Path, content: bytes, *, follow_folder_link: bool = False) -> None:
-    """Write a file of mode 0600 atomically: to a temporary file beside it, synced, then renamed. The name is not
-    synced.
+    """Write a file of mode 0600 atomically: to a temporary file, which is synced and then renamed.
 
-    Nobody else can have created the temporary file, and both names are resolved in the folder that was opened first: so
-    nothing is written through a link, or into a file that has another name.
+    The new name is not synced. Nobody else can have created the temporary file, and both names are resolved in the
+    folder that was opened first: so nothing is written through a link, or into a file that has another name.
 
     Args:
         path: the file.
@@ -111,7 +110,7 @@ def write_file(path: Path, content: bytes, *, follow_folder_link: bool = False) 
 
 
 def _renameat2(source: Path, target: Path, flags: int) -> None:
-    import ctypes  # here: opening a registry renames nothing
+    import ctypes  # imported here: opening a registry renames nothing
 
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is None:

@@ -1,4 +1,4 @@
-"""Names for new files: stamped with the time, numbered, and taken only where they are free."""
+"""Names for new files: stamped with the time, numbered, and used only if they are free."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def utc_timestamp() -> str:
-    """Return the current time for a file's name, in UTC to the second: ``20260619T093200Z``."""
+    """Format the current time for a file name, in UTC to the second: ``20260619T093200Z``."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
 def numbered_names(stem: str, suffix: str = "") -> Iterator[str]:
-    """Generate the names ``stem``, ``stem-2``, ``stem-3`` …, each with the suffix."""
+    """Yield the names ``stem``, ``stem-2``, ``stem-3`` …, each with the suffix."""
     yield stem + suffix
     number = 2
     while True:
@@ -43,5 +43,5 @@ def take_first_free(names: Iterable[Path], take: Callable[[Path], object]) -> Pa
 
 
 def is_free(path: Path) -> bool:
-    """Return whether neither the name nor that of a journal of SQLite beside it is taken."""
+    """Return whether the name is free, and those of SQLite's journals beside it."""
     return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *JOURNAL_SUFFIXES))

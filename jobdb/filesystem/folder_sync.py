@@ -1,4 +1,4 @@
-"""Putting the names in a folder on disk."""
+"""The sync of a folder, which makes the names in it durable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        return  # a folder above ours that we may enter but not list: its names are not ours to sync
+        return  # an ancestor that this user may enter but not list: its names are not ours to sync
     except OSError as problem:
         raise StorageFailed(f"cannot open the folder {path} to sync it: {problem.strerror}") from problem
     try:

@@ -1,7 +1,7 @@
-"""The locks that the kernel has granted, read from /proc/locks. Linux only; elsewhere none are seen.
+"""The locks that the kernel has granted, read from /proc/locks. Linux only; elsewhere none are found.
 
-Called for the holder in a Busy error, by the doctor, and by a read that must know whether it still has its lock. Looks
-at files with ``stat`` only: opening and closing one would drop this process's own locks on it.
+Called for the holder in a Busy error, by the doctor, and by a read that must know whether it still has its lock. Files
+are examined with ``stat`` only: opening and closing one would drop this process's own locks on it.
 Source: https://man7.org/linux/man-pages/man5/proc_locks.5.html
 """
 
@@ -23,7 +23,7 @@ class KernelLock(NamedTuple):
     Attributes:
         kind: "POSIX", "OFDLCK" or "FLOCK".
         exclusive: it excludes all others.
-        pid: its holder; 0 or -1: a process outside of this PID namespace.
+        pid: its holder; 0 or -1 for a process outside this PID namespace.
         first: its first byte.
     """
 
@@ -46,7 +46,7 @@ def locks_on(path: str | os.PathLike[str], *, table: Path = _TABLE) -> list[Kern
         table: the kernel's table of locks.
 
     Returns:
-        In the kernel's order; empty where there are none or that cannot be known.
+        The locks in the kernel's order; empty if there are none or they cannot be determined.
     """
     try:
         status = os.stat(path)
@@ -64,7 +64,7 @@ def locks_on(path: str | os.PathLike[str], *, table: Path = _TABLE) -> list[Kern
 
 
 def locks_of_process(pid: int, *, table: Path = _TABLE) -> list[KernelLock]:
-    """List the locks that a process holds, on whatever files.
+    """List the locks that a process holds on any file.
 
     Raises:
         OSError, UnicodeDecodeError: the table cannot be read.

@@ -1,4 +1,4 @@
-"""Which of a database's files others may use: warnings on opening, findings of the doctor. Changes nothing."""
+"""The report of a database's files that others may access: warnings on opening, findings of the doctor."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _GROUP_AND_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = COMPANION_SUFFIXES) -> list[str]:
-    """Report which of a database's files, or its folder, others may use, each with the command that fixes it.
+    """Report which of a database's files, or its folder, others may access, each with the command that fixes it.
 
-    A folder is reported when others may write to it without the sticky bit (they could replace the database), or when
-    it is the database's own and others may enter it: not the current folder, the home folder or one of another user,
-    where ``chmod 700`` would be bad advice.
+    A folder is reported if others may write to it without the sticky bit (they could replace the database), or if it is
+    dedicated to the database and others may enter it: not the current folder, the home folder or a folder of another
+    user, for which ``chmod 700`` would be bad advice.
 
     Args:
         db_path: the database file; it need not exist.
@@ -44,7 +44,7 @@ def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = 
 
 
 def file_warning(path: str | os.PathLike[str]) -> str | None:
-    """Return a sentence with the chmod that fixes it if group or others have any permission on a regular file."""
+    """Return a warning with the chmod that fixes it if group or others have any permission on a regular file."""
     try:
         info = os.stat(path)
     except OSError:
@@ -55,7 +55,7 @@ def file_warning(path: str | os.PathLike[str]) -> str | None:
 
 
 def folder_warning(path: str | os.PathLike[str]) -> str | None:
-    """Return such a sentence for a folder, by the rule of `check_modes`."""
+    """Return such a warning for a folder, by the rule of `check_modes`."""
     try:
         info = os.stat(path)
     except OSError:
@@ -83,7 +83,7 @@ def _current_folder() -> str | None:
 
 
 def _mode_warning(what: str, path: str, mode: int, wanted: str) -> str:
-    import shlex  # here: mostly there is nothing to fix
+    import shlex  # imported here: mostly there is nothing to fix
 
     who = [name for name, bits in (("its group", stat.S_IRWXG), ("everybody", stat.S_IRWXO)) if mode & bits]
     return (

@@ -1,7 +1,7 @@
 """The mount table in /proc/self/mountinfo, and the mount that holds a path.
 
 Called by placement.py, which decides from it which journal a folder can have. Pure except for `read_mounts`: it takes
-text and absolute paths and touches no file, so a table from any machine can be tested. The format is that of
+text and absolute paths and reads no file, so a table from any machine can be tested. The format is that of
 proc_pid_mountinfo(5).
 """
 
@@ -29,7 +29,7 @@ class Mount(NamedTuple):
         source: device, server and path, or whatever the file system reports.
         options: the options of the mount, then those of the file system, in the kernel's order.
         mount_id: id of the mount, for the tree of mounts.
-        parent_id: id of the mount below its mount point.
+        parent_id: id of the mount that holds its mount point.
         root: the folder of the file system that is mounted ("/" unless it is a bind mount or a subvolume).
         device: `major:minor`, which is `st_dev` for most file systems.
     """
@@ -48,7 +48,7 @@ class Mount(NamedTuple):
         return any(option == name or option.startswith(f"{name}=") for option in self.options)
 
     def option_value(self, name: str) -> str | None:
-        """Return an option's value, the last one if it is given twice; None without the option or a value."""
+        """Return an option's value, the last one if it is given twice; None without the option or without a value."""
         prefix = f"{name}="
         found = [option[len(prefix) :] for option in self.options if option.startswith(prefix)]
         return found[-1] if found else None
@@ -109,7 +109,7 @@ def _options(field: str) -> tuple[str, ...]:
 
 
 def read_mounts() -> tuple[Mount, ...]:
-    """Read the mount table of this process; empty where there is none."""
+    """Read the mount table of this process; return an empty one if there is none."""
     try:
         text = _MOUNTINFO.read_text("utf-8", "surrogateescape")
     except OSError:
@@ -125,7 +125,7 @@ def mount_for(path: str | Path, mounts: Sequence[Mount]) -> Mount | None:
     parent, which needs no special case.
 
     Args:
-        path: an absolute path without symbolic links and `..`; the caller resolves them.
+        path: an absolute path without symbolic links or `..`, which the caller has resolved.
         mounts: the table, in the kernel's order.
 
     Returns:

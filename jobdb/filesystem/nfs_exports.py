@@ -1,9 +1,8 @@
-"""Whether an NFS server may answer before its disk has what it was given: the export option `async`.
+"""The check of NFS exports for the option `async`, with which a server acknowledges writes before they are on disk.
 
 Called by the doctor and by the probe. A commit on such an export is acknowledged, and lost when the server is reset. No
-client can see the option: it is only in the server's table of exports. Where this host is the server, that table is
-    read;
-elsewhere a person must check. Source: exports(5), "async"; /var/lib/nfs/etab, the table in effect, kept by exportfs(8).
+client can see the option: it is only in the server's table of exports. If this host is the server, that table is read;
+otherwise a person must check. Source: exports(5), "async"; /var/lib/nfs/etab, the table in effect, kept by exportfs(8).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Export(NamedTuple):
 
     Attributes:
         path: the folder on the server.
-        client: who may mount it.
+        client: the clients that may mount it.
         options: such as `rw` and `sync`; the table always names one of `sync` and `async`.
     """
 
@@ -46,7 +45,7 @@ class ExportFinding(NamedTuple):
     Attributes:
         level: "ok", "warn" (it cannot be determined here) or "fail" (acknowledged commits can be lost).
         message: the finding, in one sentence.
-        advice: what to do about it, None when ok.
+        advice: what to do about it; None if ok.
     """
 
     level: Literal["ok", "warn", "fail"]
@@ -66,7 +65,7 @@ def parse_etab(text: str) -> tuple[Export, ...]:
 
 
 def read_etab(path: Path = ETAB) -> tuple[Export, ...]:
-    """Read this host's table of exports; empty where there is none or it is not readable."""
+    """Read this host's table of exports; return an empty one if there is none or it is not readable."""
     try:
         return parse_etab(path.read_text("utf-8", "surrogateescape"))
     except OSError:
@@ -86,7 +85,7 @@ def check_export(placement: Placement, exports: tuple[Export, ...] | None = None
     known = read_etab() if exports is None else exports
     if placement.fs_type not in _NFS_TYPES:
         found = _exports_covering(os.path.realpath(placement.folder), known)
-        return _finding_for(found, "this host gives the folder to others by NFS") if found else None
+        return _finding_for(found, "this host exports the folder by NFS") if found else None
     path = placement.source.partition(":/")[2] if ":/" in placement.source else ""
     if path or placement.source.endswith(":/"):
         found = _exports_for_mount(f"/{path}", known) if _is_this_host(placement) else ()
@@ -113,7 +112,7 @@ def _finding_for(found: tuple[Export, ...], who: str) -> ExportFinding:
 
 
 def _exports_for_mount(path: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
-    """Return the exports behind a path that a client mounted; with NFS 4 it may be relative to the one with fsid=0."""
+    """Return the exports for a path that a client mounted; with NFS 4 it may be relative to the one with fsid=0."""
     roots = [export.path for export in exports if {"fsid=0", "fsid=root"} & set(export.options)]
     for top in ("/", *roots):
         if found := _exports_covering(os.path.normpath(os.path.join(top, path.lstrip("/"))), exports):
@@ -122,7 +121,7 @@ def _exports_for_mount(path: str, exports: tuple[Export, ...]) -> tuple[Export, 
 
 
 def _exports_covering(folder: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
-    """Return the exports, to any client, of the nearest exported folder at or above one."""
+    """Return the exports, to any client, of the nearest exported folder at or above a folder."""
     above = [export for export in exports if _contains(export.path, folder)]
     nearest = max((len(export.path) for export in above), default=0)
     return tuple(export for export in above if len(export.path) == nearest)
@@ -133,7 +132,7 @@ def _contains(top: str, folder: str) -> bool:
 
 
 def _is_this_host(placement: Placement) -> bool:
-    """Return whether the server's address is one of this host's: only to those can a socket be bound."""
+    """Return whether the server's address belongs to this host: a socket can be bound only to such an address."""
     address = next((option[5:] for option in placement.options if option.startswith("addr=")), "")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if not address:

@@ -1,6 +1,7 @@
-"""Locks that belong to an open file instead of the process: closing another descriptor of the file keeps them.
+"""Open file description locks, which belong to an open file instead of the process.
 
-They conflict with the ordinary locks of every process, those of this process's own libraries included. Linux has them.
+Closing another descriptor of the file does not drop them. They conflict with the ordinary locks of every process,
+including those of this process's own libraries. Only Linux has them.
 Source: https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html
 """
 
@@ -21,10 +22,10 @@ def set_lock(descriptor: int, kind: int, start: int, length: int) -> None:
         descriptor: the open file; for ``F_WRLCK`` it is open for writing.
         kind: ``fcntl.F_RDLCK``, ``F_WRLCK`` or ``F_UNLCK``.
         start: the first byte.
-        length: how many bytes.
+        length: the number of bytes.
 
     Raises:
-        BlockingIOError, PermissionError: somebody else holds a lock that conflicts.
+        BlockingIOError, PermissionError: another owner holds a conflicting lock.
         OSError: the file system has no such locks.
     """
     # struct flock: l_type, l_whence, l_start, l_len, l_pid; l_pid must be 0 for these locks

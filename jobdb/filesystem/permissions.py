@@ -1,4 +1,4 @@
-"""Creating files and folders that nobody else may read: folders 0700, files 0600, with the right owner.
+"""The creation of files and folders that nobody else may read: folders 0700, files 0600, with the right owner.
 
 Called by the engines, by the master key and wherever a private file is created. Files get their mode before SQLite sees
 them. Existing files are examined with ``stat`` only: POSIX drops all of a process's locks on a file as soon as any
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     pass
 
 COMPANION_SUFFIXES = ("-wal", "-shm", "-journal", "-gate")
-"""The files that may lie beside a database: SQLite's own, and the gate at which writers queue."""
+"""The files that may exist beside a database: SQLite's own, and the gate at which writers queue."""
 JOURNAL_SUFFIXES = ("-shm", "-journal", "-wal")
-"""Those that SQLite applies to any database of that name."""
+"""The companions that SQLite applies to any database with that name."""
 
 
 def make_private_folder(path: str | os.PathLike[str]) -> list[str]:
@@ -35,7 +35,7 @@ def make_private_folder(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         StorageFailed: it cannot be created, or the name is that of another kind of file.
     """
-    from .folder_sync import sync_folder  # here: most commands create nothing
+    from .folder_sync import sync_folder  # imported here: most commands create nothing
 
     folder = os.path.abspath(path)
     missing = []
@@ -72,21 +72,21 @@ def create_private_file(path: str | os.PathLike[str]) -> bool:
     Atomic among processes; it opens no existing file. Created by root, it belongs to the folder's owner.
 
     Returns:
-        True when this call created it, False when the name was taken.
+        True if this call created it, False if the name was taken.
 
     Raises:
         StorageFailed: the folder is missing or not writable.
     """
     from .folder_sync import sync_folder
 
-    target = os.path.realpath(path)  # SQLite follows links too, and its journals lie beside the target
+    target = os.path.realpath(path)  # SQLite follows links too, and its journals are beside the target
     try:
         try:
             # Creates the file without a descriptor, so there is none whose closing could drop a lock that
             # another thread's connection already holds on it.
             os.mknod(target, stat.S_IFREG | 0o600)
         except PermissionError:
-            # Where only root may call mknod (macOS). In a folder that is not writable this fails as well.
+            # Some systems (macOS) allow mknod to root only. In a folder that is not writable this fails as well.
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         os.chmod(target, 0o600)  # the umask may have removed the owner's permissions
         match_owner(target, os.path.dirname(target))
@@ -106,7 +106,7 @@ def create_companion(path: str | os.PathLike[str], database: str | os.PathLike[s
     Without a database it belongs to the folder's owner and has mode 0600.
 
     Returns:
-        True when this call created it, False when the name was taken.
+        True if this call created it, False if the name was taken.
 
     Raises:
         OSError: it cannot be created.
@@ -132,8 +132,8 @@ def copy_owner(descriptor: int, reference: os.stat_result, *, mode: bool) -> Non
     Args:
         descriptor: the file.
         reference: the other file.
-        mode: copy the permissions to read and write too, those of the group only if it is the same group. Without it,
-            nothing is done unless root has created the file.
+        mode: also copy the permissions to read and write, those of the group only if it is the same group. Without it,
+            only root changes the owner.
     """
     if not mode and os.geteuid() != 0:
         return
@@ -143,7 +143,7 @@ def copy_owner(descriptor: int, reference: os.stat_result, *, mode: bool) -> Non
             break
         if owner != -1 and os.geteuid() != 0:
             continue
-        with contextlib.suppress(OSError):  # as SQLite does: what may not be given away stays ours
+        with contextlib.suppress(OSError):  # as SQLite does: a file that may not be given away stays ours
             os.fchown(descriptor, owner, group)
             break
     if mode:
@@ -152,11 +152,11 @@ def copy_owner(descriptor: int, reference: os.stat_result, *, mode: bool) -> Non
 
 
 def match_owner(path: str | os.PathLike[str], reference: str | os.PathLike[str]) -> None:
-    """Give what root has just created to the owner and group of ``reference``, as SQLite does with a -wal.
+    """Give a file that root has just created to the owner and group of ``reference``, as SQLite does with a -wal.
 
-    A file that root creates in passing would lock out the user whose service works here. For any other user this does
-    nothing. What somebody has put in its place meanwhile is left alone: a hard link to a file of root's would give that
-    file away.
+    Otherwise a file that root created would lock out the user whose service works here. For any other user this does
+    nothing. If another file has been put in its place meanwhile, that one is left alone: a hard link would otherwise
+    give away a file of root's.
 
     Args:
         path: a file or folder that this process has just created.
@@ -165,7 +165,7 @@ def match_owner(path: str | os.PathLike[str], reference: str | os.PathLike[str])
     if os.geteuid() != 0:
         return
     wanted = os.stat(reference)
-    # An O_PATH descriptor: the file cannot be exchanged under us, and closing it drops no lock on it.
+    # With an O_PATH descriptor the file cannot be exchanged meanwhile, and closing it drops no lock on it.
     descriptor = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         info = os.fstat(descriptor)

@@ -1,9 +1,9 @@
-"""Which SQLite journal a folder can have, and why.
+"""The placement of a database: the SQLite journal that its folder can have, and the reason.
 
 Called by the SQLite engine on every open, and by `jobdb doctor` and `jobdb probe`. May call mounts.py and policy.py.
 Only `placement_for` examines the live system; `decide` is pure: a mount in, a `Placement` out. WAL needs memory shared
 by all who have the file open, which no network file system provides (https://sqlite.org/wal.html, point 2 of its
-overview); SQLite itself does not notice.
+overview); SQLite itself does not detect that.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _CIFS_LOOKUP_CACHE = Path("/proc/fs/cifs/LookupCacheEnabled")
 
 
 class Placement(NamedTuple):
-    """The journal that a folder can have, and what was found out about it.
+    """The journal that a folder can have, and the facts about its file system.
 
     Attributes:
-        folder: the folder that was asked about.
-        fs_type: type of the file system that holds it, "unknown" where it cannot be determined.
+        folder: the folder.
+        fs_type: type of the file system that holds it, "unknown" if it cannot be determined.
         source: device or server behind the mount.
         mount_point: where that file system is mounted.
         options: the mount's options, as the kernel shows them.
         journal: "wal", "delete", or None: no database may be opened here.
-        reason: why, in one sentence.
-        advice: what to do about it, None if there is nothing to do.
+        reason: the reason, in one sentence.
+        advice: what to do about it; None if there is nothing to do.
         needs_probe: the quick lock probe must pass before anything is written.
-        needs_peer_probe: the probe between two hosts must have passed, since nothing local tells how far locks reach.
+        needs_peer_probe: the probe between two hosts must have passed, since nothing local shows how far locks reach.
     """
 
     folder: str
@@ -53,7 +53,7 @@ class Placement(NamedTuple):
 
     @property
     def refused(self) -> bool:
-        """Whether no journal is safe here."""
+        """True if no journal is safe here."""
         return self.journal is None
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,18 +81,18 @@ def decide(
     upper: Mount | None = None,
     smb_name_cache: bool = True,
 ) -> Placement:
-    """Decide from what the system reported. Pure.
+    """Decide on a folder from the facts that the system reported. Pure.
 
     Args:
         mount: the mount that holds the folder; None if the mount table could not be read.
         statfs_magic: `f_type` of statfs(2) for the folder, a second source; None if not known.
         shared: the database is marked as used by several hosts: then never WAL, on any file system.
-        folder: the folder's name for the answer; None: the mount point.
-        upper: for an overlay, the mount that holds its upper folder, where that is visible.
+        folder: the folder's name for the placement; None for the mount point.
+        upper: for an overlay, the mount that holds its upper folder, if that is visible.
         smb_name_cache: the SMB client caches for a second that a file does not exist (its default).
 
     Returns:
-        The placement. Where the two sources differ, the more conservative of both decisions.
+        The placement. If the two sources differ, it is the more conservative of both decisions.
     """
     name = folder or (mount.mount_point if mount else "/")
     if mount is None:
@@ -120,17 +120,17 @@ def decide(
 
 
 def placement_for(path: str | Path, *, shared: bool = False, file: str | Path | None = None) -> Placement:
-    """Examine the live system and decide for a folder.
+    """Examine the live system and decide on a folder.
 
     Args:
         path: the folder that holds, or will hold, the database. If it does not exist, its nearest existing parent
             counts. Symbolic links are followed.
         shared: the database is marked as used by several hosts.
-        file: the database in that folder. One that is a mount of its own, as containers mount single files, is refused:
-            its journal would lie beside the mount and not beside the file.
+        file: the database in that folder. A file that is a mount of its own, as in containers that mount single files,
+            is refused: its journal would be beside the mount and not beside the file.
 
     Returns:
-        The placement. An unknown file system is no error: it gets the conservative decision.
+        The placement. An unknown file system is not an error: it gets the conservative decision.
     """
     resolved = os.path.realpath(path)
     existing = nearest_existing(resolved)
@@ -150,10 +150,10 @@ def placement_for(path: str | Path, *, shared: bool = False, file: str | Path | 
 
 
 def refuse_mounted_file(placement: Placement, file: str, mounts: Iterable[Mount]) -> Placement:
-    """Return the placement, or a refusal where the file is a mount of its own. Pure.
+    """Return the placement, or a refusal if the file is a mount of its own. Pure.
 
-    Whoever opens the file by another of its names has another ``-wal`` or ``-journal``: commits stay invisible, a crash
-    is not rolled back, and what a container wrote is gone with it (https://sqlite.org/howtocorrupt.html, section 2.5).
+    A process that opens the file by another name uses another ``-wal`` or ``-journal``: commits stay invisible, a crash
+    is not rolled back, and a container's writes are gone with it (https://sqlite.org/howtocorrupt.html, section 2.5).
     """
     found = [mount for mount in mounts if mount.mount_point == file]
     if not found:
@@ -164,7 +164,7 @@ def refuse_mounted_file(placement: Placement, file: str, mounts: Iterable[Mount]
         mount_point=file,
         options=found[-1].options,
         journal=None,
-        reason="the file is a mount of its own, so its journal would not lie beside it",
+        reason="the file is a mount of its own, so its journal would not be beside it",
         advice="mount the folder that holds the database, not the file",
         needs_probe=False,
         needs_peer_probe=False,
@@ -172,9 +172,9 @@ def refuse_mounted_file(placement: Placement, file: str, mounts: Iterable[Mount]
 
 
 def _same_device(path: str, mount: Mount | None) -> bool:
-    """Return whether stat(2) reports the device of the mount: then statfs need not be called as a second source.
+    """Return whether stat(2) reports the device of the mount: then statfs is not needed as a second source.
 
-    Some file systems (btrfs, overlays) report another device for files than for their mount; those need statfs.
+    Some file systems (btrfs, overlays) report a different device for files than for their mount; those need statfs.
     """
     if mount is None or not mount.device:
         return False
@@ -186,7 +186,7 @@ def _same_device(path: str, mount: Mount | None) -> bool:
 
 
 def statfs_magic(path: str) -> int | None:
-    """Return `f_type` of statfs(2) for a path; None where the call does not exist or fails.
+    """Return `f_type` of statfs(2) for a path; None if the call does not exist or fails.
 
     The standard library's `os.statvfs` omits this field, so the C library is called.
     """
@@ -204,7 +204,7 @@ def statfs_magic(path: str) -> int | None:
 
 
 def nearest_existing(path: str) -> str:
-    """Return the path itself if it exists, else the nearest folder above it that does."""
+    """Return the path itself if it exists, otherwise the nearest folder above it that does."""
     while not os.path.exists(path):
         parent = os.path.dirname(path)
         if parent == path:
@@ -216,8 +216,8 @@ def nearest_existing(path: str) -> str:
 def _upper_mount(mount: Mount | None, mounts: tuple[Mount, ...]) -> Mount | None:
     """Return the mount that holds an overlay's upper folder, if that folder is visible here.
 
-    In a container the option names a folder of the host. It counts only when it exists here and does not lie on the
-    overlay itself.
+    In a container the option names a folder of the host. It counts only if it exists here and is not on the overlay
+    itself.
     """
     upperdir = mount.option_value("upperdir") if mount and mount.fs_type in ("overlay", "overlayfs") else None
     if upperdir is None or not os.path.isdir(upperdir):
@@ -240,12 +240,12 @@ def _placement_without_mountinfo(resolved: str, *, shared: bool) -> Placement:
         fs_type = _mac_type(nearest_existing(resolved)) or "unknown"
     mount = Mount(mount_point="", fs_type=fs_type, source="", options=())
     placement = decide(mount, statfs_magic=None, shared=shared, folder=resolved)
-    # Most folders here are local, and no table tells: so only a database for several hosts needs the peer probe.
+    # Most folders on such systems are local, and no table shows it: only a shared database needs the peer probe.
     return placement._replace(needs_peer_probe=placement.needs_peer_probe and shared)
 
 
 def _mac_type(path: str) -> str | None:
-    """Return `f_fstypename` of statfs(2) on 64-bit macOS (sys/mount.h); None where it cannot be read."""
+    """Return `f_fstypename` of statfs(2) on 64-bit macOS (sys/mount.h); None if it cannot be read."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,9 +1,8 @@
-"""The policy: which journal each type of file system can have, and with which mount options.
+"""The policy: the journal that each type of file system can have, and the mount options that it needs.
 
-Called by placement.py only. Pure: it sees a mount as the mount table shows it, nothing live. Three decisions: WAL for
-    local
-file systems on the list; a rollback journal (DELETE) where locks reach all hosts and a stale "no such file" cannot hide
-a hot journal; otherwise a refusal with the command that fixes the mount.
+Called by placement.py only. Pure: it works on an entry of the mount table, not on the live system. There are three
+decisions: WAL for local file systems on the list; a rollback journal (DELETE) where locks reach all hosts and a stale
+"no such file" cannot hide a hot journal; otherwise a refusal with the command that fixes the mount.
 Sources: nfs(5), mount.cifs(8), https://sqlite.org/lockingv3.html (hot journals), the kernel's show_options.
 """
 
@@ -58,8 +57,8 @@ _LOCAL = frozenset(
     ]
 )
 
-# FUSE on one machine: the kernel grants the locks of that mount, and nobody else has it; but mapped memory and the
-# folder below are up to each implementation.
+# FUSE on one machine: the kernel grants the locks of that mount, and no other host has it; but mapped memory and the
+# underlying folder depend on each implementation.
 _LOCAL_FUSE = frozenset(
     [
         "fuseblk",
@@ -163,12 +162,12 @@ _TYPES_BY_MAGIC: dict[int, tuple[str, ...]] = {
 
 
 def type_of_magic(magic: int | None) -> str | None:
-    """Return a type of file system that has this `f_type`; None if it is not known."""
+    """Return a file system type with this `f_type`; None if it is not known."""
     return _TYPES_BY_MAGIC[magic][0] if magic in _TYPES_BY_MAGIC else None
 
 
 def decision_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Decision:
-    """Return the decision for a mount from the mount table alone; arguments as for `placement.decide`."""
+    """Decide on a mount from the mount table alone; arguments as for `placement.decide`."""
     kind = mount.fs_type
     if kind in ("overlay", "overlayfs"):
         decision = _overlay(mount, shared=shared, upper=upper, smb_name_cache=smb_name_cache)
@@ -209,7 +208,7 @@ def decision_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_ca
 
 
 def cross_check(decision: Decision, mount: Mount, magic: int | None, *, shared: bool) -> Decision:
-    """Compare the decision with what statfs reported; return the more conservative one where they contradict."""
+    """Compare the decision with the type that statfs reported; return the more conservative one if they differ."""
     if magic is None or decision.journal is None:
         return decision
     family = "fuse" if mount.fs_type.startswith("fuse.") else mount.fs_type
@@ -233,12 +232,12 @@ def cross_check(decision: Decision, mount: Mount, magic: int | None, *, shared: 
 def _overlay(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Decision:
     if upper is not None and upper.fs_type not in ("overlay", "overlayfs"):
         below = decision_for(upper, shared=shared, upper=None, smb_name_cache=smb_name_cache)
-        return below._replace(reason=f"overlay whose upper folder lies on {upper.fs_type}: {below.reason}")
+        return below._replace(reason=f"overlay whose upper folder is on {upper.fs_type}: {below.reason}")
     # Linux accepts no network file system as the upper layer of an overlay, and that is where writes go.
     volatile = "the overlay is mounted 'volatile': nothing on it survives a power loss"
     return Decision(
         "wal",
-        "overlay is local: what is written lies in its upper folder",
+        "overlay is local: writes go to its upper folder",
         volatile if mount.has_option("volatile") else None,
     )
 
@@ -322,7 +321,7 @@ def _vm_share(mount: Mount, *, shared: bool) -> Decision:
 
 
 def _remount(mount: Mount, fs_type: str, options: str) -> str:
-    """Return the two commands that mount it with safe options; not 'remount', which keeps old caches."""
+    """Return the two commands that mount it with safe options, since 'remount' would keep old caches."""
     import shlex
 
     point = shlex.quote(mount.mount_point)

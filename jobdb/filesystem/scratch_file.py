@@ -1,6 +1,6 @@
-"""A private file beside its target in which something is built before it gets the target's name.
+"""A scratch file: a private file beside its target, which is completed before it gets the target's name.
 
-Called by backup, restore, migrate, copy and export. See `atomic_files` for how a name is given in one step.
+Used by backup, restore, migrate, copy and export. See `atomic_files` for the atomic change of names.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _IN_USE_BYTE = 1 << 62
 
 
 class ScratchFile:
-    """A private file beside its target; removed at the end unless it got a name.
+    """A private file beside its target, which is removed at the end unless it was given a name.
 
-    It is created exclusively under a random name, so a file or link that somebody put there is neither followed nor
-    replaced. A lock marks it as in use: what a killed process has left behind is removed by the next one.
+    It is created exclusively under a random name, so an existing file or link is neither followed nor replaced. A lock
+    marks it as in use: a file that a killed process has left behind is removed by the next process.
 
     Args:
-        target: the file that it is to become; its folder exists, and its links were followed.
+        target: the file that it is to become; its folder exists, and symbolic links are resolved.
         purpose: a word for the scratch file's name.
 
     Attributes:
@@ -76,7 +76,7 @@ class ScratchFile:
         return self._file.fileno()
 
     def is_in_place(self) -> bool:
-        """Return whether its name still leads to it."""
+        """Return whether its name still leads to this file."""
         try:
             found, ours = os.lstat(self.path), os.fstat(self.descriptor)
         except FileNotFoundError:
@@ -87,7 +87,7 @@ class ScratchFile:
         """Make its content durable.
 
         Raises:
-            StorageFailed: the disk did not confirm it, or it was replaced by another file.
+            StorageFailed: the disk did not confirm it, or the file was replaced by another one.
         """
         if not self.is_in_place():
             raise StorageFailed(f"{self.path} was removed or replaced by another process; nothing was changed")
@@ -99,7 +99,7 @@ class ScratchFile:
             ) from error
 
     def publish_as(self, target: Path) -> None:
-        """Give it a name that is free.
+        """Give the file a name that is free.
 
         Raises:
             FileExistsError: the name is taken; it is still a scratch file.
@@ -111,22 +111,22 @@ class ScratchFile:
             raise
         except OSError as error:
             raise StorageFailed(
-                f"cannot give {target} its name: {error.strerror}; nothing was changed. Check the folder and its disk"
+                f"cannot create {target}: {error.strerror}; nothing was changed. Check the folder and its disk"
             ) from error
         self.path, self._placed = target, True
 
     def replace(self, target: Path) -> None:
-        """Replace the file of that name."""
+        """Replace the target with this file."""
         os.rename(self.path, target)
         self.path, self._placed = target, True
 
     def rename_back(self, path: Path) -> None:
-        """Turn it into a scratch file again, under another name."""
+        """Turn the file into a scratch file again, under another name."""
         rename_noreplace(self.path, path)
         self.path, self._placed = path, False
 
     def close(self) -> None:
-        """Remove it unless it was given a name; then close it, which drops this process's locks on it."""
+        """Remove the file unless it was given a name; then close it, which drops this process's locks on it."""
         if self._file is None or self._file.closed:
             return
         if not self._placed:
@@ -137,7 +137,7 @@ class ScratchFile:
         self._file.close()
 
     def __del__(self) -> None:
-        self.close()  # for a block that an exception has cut off, or its exit
+        self.close()  # for a block, or its exit, that an exception has interrupted
 
     def __enter__(self) -> Self:
         return self
@@ -172,10 +172,10 @@ def _remove_abandoned(target: Path, purpose: str) -> None:
 
 
 def _lock_as_in_use(descriptor: int) -> bool | None:
-    """Lock the file as being built; return whether that succeeded, None where there are no such locks.
+    """Lock the file as in use; return whether that succeeded, or None if there are no such locks.
 
-    Without them nothing is ever removed as abandoned. The lock belongs to the open file and not to the process, so
-    SQLite's own closing of the file does not release it.
+    Without them nothing is ever removed as abandoned. The lock belongs to the open file and not to the process, so it
+    survives when SQLite closes the file.
     """
     if not ofd_locks.AVAILABLE:
         return None

@@ -1,7 +1,7 @@
-"""Refusing files that this process must not write to: links, foreign files, files with a second name.
+"""The refusal of files that this process must not write to: links, files of other users, files with a second name.
 
-A name in a folder that came from elsewhere (a checkout, an archive, a folder that others may write to) can lead to any
-file of this user's. Called before a database, or a file beside it, is opened.
+A name in a folder from another source (a checkout, an archive, a folder that others may write to) can lead to any file
+of this user's. Called before a database, or a file beside it, is opened.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def _refuse_unsafe(target: str, info: os.stat_result, database: str | os.PathLik
     else:
         return
     raise StorageFailed(
-        f"{target} {what}, so nothing was written to it. See where it came from "
-        f"('ls -l {target}'), and remove it if nobody has the database open"
+        f"{target} {what}, so nothing was written to it. Find out where it came from "
+        f"('ls -l {target}'), and remove it if no process has the database open"
     )
 
 
@@ -101,7 +101,7 @@ def _has_trusted_owner(info: os.stat_result, database: str | os.PathLike[str] | 
             beside = os.stat(os.path.dirname(os.path.abspath(database)))
     except OSError:
         return False
-    shared = bool(beside.st_mode & stat.S_IWGRP) and info.st_gid == beside.st_gid  # shared by a group on purpose
+    shared = bool(beside.st_mode & stat.S_IWGRP) and info.st_gid == beside.st_gid  # deliberately shared by a group
     return info.st_uid == beside.st_uid or shared
 
 
@@ -121,7 +121,7 @@ def refuse_hard_links(path: Path) -> None:
 def hard_link_error(path: Path) -> Unusable:
     """Return the error for a database file that has a second name."""
     return Unusable(
-        f"{path} has a second name (a hard link), and whoever opens that has another write-ahead log: commits would "
-        f"be lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; a copy, if "
-        "one is wanted, is made by jobdb backup after that"
+        f"{path} has a second name (a hard link), and a process that opens that uses another write-ahead log: commits "
+        f"would be lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; if you "
+        "need a copy, make one with jobdb backup after that"
     )

@@ -1,8 +1,8 @@
 """Import from the old registry of JSON files, export to it, and a drop-in for its Python module. See docs/migration.md.
 
-Called by the command line and by applications. ``registry.py`` is the drop-in module that old scripts import; nothing
-else here is imported by name from outside but what ``__all__`` lists. Names are imported on first access, because a
-reader process needs none of them and starts faster without.
+Called by the command line and by applications. ``registry.py`` is the drop-in module that old scripts import; apart
+from it, only the names in ``__all__`` are used from outside. Names are imported on first access, because a reader
+process needs none of them and starts faster without.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Length-prefixed frames on a stream: how parts are told apart in a pipe and in a temporary file.
+"""Length-prefixed frames on a stream, which separate messages in a pipe and rows in a temporary file.
 
 Called by the reader processes on both sides of their pipes, and by the report for its rows.
 """
@@ -20,7 +20,7 @@ class _Writable(Protocol):
 
 
 def write_frame(stream: _Writable, content: bytes) -> None:
-    """Write one frame; flushing is for the caller."""
+    """Write one frame; the caller has to flush."""
     stream.write(_LENGTH.pack(len(content)))
     stream.write(content)
 

@@ -1,10 +1,10 @@
-"""The old registry module's functions, on the database: scripts change one import and work on.
+"""The drop-in for the old registry module, on the database: scripts only change one import.
 
     from jobdb.legacy import registry            # was: import job_registry as registry
     job = registry.register_job(".mam/jobs", agent="codex", prompt="sort ten problems")
 
-Records are dicts of the old shape, token included, because the old scripts sign with it. Shell callers use
-``python -m jobdb.legacy.registry``, which shows no token unless asked. New code uses `jobdb.Registry` instead.
+Records are dicts of the old form, token included, because the old scripts sign with it. Shell callers use
+``python -m jobdb.legacy.registry``, which shows no token unless requested. New code uses `jobdb.Registry` instead.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 if __name__ == "__main__":
     from ..system.isolated_python import remove_cwd_from_sys_path
 
-    # -m has put the current folder before everything else, and agents write to it: before this line nothing may be
-    # imported that Python itself has not loaded.
+    # -m has put the current folder first on the path, and agents write to it: before this line nothing may be imported
+    # that Python itself has not loaded.
     remove_cwd_from_sys_path()
 
 import os
@@ -62,7 +62,7 @@ _MANAGED_FIELDS = frozenset(
         "created_at",
         "updated_at",
         "last_seq",
-        STATE_FIELD,  # an export's; the new job has a state of its own
+        STATE_FIELD,  # added by an export; the new job has its own state
     }
 )
 _ACCEPTED_FIELDS = (
@@ -80,7 +80,7 @@ _ACCEPTED_FIELDS = (
 
 
 class NoSuchJob(FileNotFoundError, UnknownJob):
-    """No job of that id is in the database: the old module's error and jobdb's in one."""
+    """Raised when the database has no job with that id; both the old module's error and jobdb's."""
 
     def __init__(self, job_id: str) -> None:
         UnknownJob.__init__(self, job_id)
@@ -89,35 +89,35 @@ class NoSuchJob(FileNotFoundError, UnknownJob):
 
 
 def registry_lock(registry_dir: Folder, timeout: float = DEFAULT_LOCK_TIMEOUT_SEC) -> AbstractContextManager[object]:
-    """Take the old lock of the folder, to be held in a ``with`` block.
+    """Acquire the old lock of the folder, to be held in a ``with`` block.
 
-    No function here needs it; it keeps out scripts that still write files.
+    No function here needs it; it excludes scripts that still write files.
 
     Args:
-        registry_dir: the folder of records; made if it is missing.
+        registry_dir: the folder of records; created if it is missing.
         timeout: how long to wait, in seconds.
 
     Raises:
-        Busy: the wait reached its limit; says who holds the lock, where that can be known.
+        Busy: the wait reached its limit; the message names the holder of the lock, if known.
     """
     make_private_folder(registry_dir)
     return _registry_lock(Path(registry_dir), timeout_sec=timeout, create=True)
 
 
 def register_job(registry_dir: Folder, record: Mapping[str, Json] | None = None, **fields: Json) -> Record:
-    """Record a new pending job. It always gets a token.
+    """Record a new pending job, which always gets a token.
 
     Args:
         registry_dir: the folder of records.
-        record: fields of the old record; what the registry sets itself (status, times, last_seq) is not taken.
-        fields: further fields of the record, which win. Unknown ones are kept.
+        record: fields of the old record; those that the registry sets itself (status, times, last_seq) are ignored.
+        fields: further fields of the record, which take precedence. Unknown ones are kept.
 
     Returns:
         The record.
 
     Raises:
         InvalidInput: a field is missing or invalid.
-        AlreadyExists: there is a job of that id.
+        AlreadyExists: there is a job with that id.
     """
     if record is not None and not isinstance(record, Mapping):
         raise InvalidInput(f"record must be a dict of a job's fields, not {type(record).__name__}")
@@ -161,10 +161,10 @@ def list_jobs(registry_dir: Folder, status: str | None = None, agent: str | None
 
 
 def pick_pending(registry_dir: Folder, agent: str | None = None, agent_session: str | None = None) -> Record | None:
-    """Take the oldest pending job, for an agent or a session of it: it is running then, and nobody else gets it.
+    """Claim the oldest pending job, optionally of an agent or a session; it is then running and cannot be picked again.
 
     Returns:
-        The record; None if nothing is pending. As before there is no lease: whoever picks a job keeps it.
+        The record; None if nothing is pending. As in the old module, there is no lease: the caller keeps the job.
     """
     registry = open_registry(registry_dir)
     worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -173,15 +173,15 @@ def pick_pending(registry_dir: Folder, agent: str | None = None, agent_session: 
 
 
 def update_status(registry_dir: Folder, job_id: str, status: str) -> Record:
-    """Set a job's status. No event is recorded: the old agents send theirs themselves.
+    """Set a job's status without recording an event, because the old agents send their own.
 
     Raises:
         NoSuchJob: there is no such job.
         InvalidInput: there is no such status.
-        IllegalTransition: the job has ended, and otherwise.
+        IllegalTransition: the job's lifecycle does not allow the change.
     """
     if status not in list(JobStatus):
-        raise InvalidInput(f"there is no status {status!r:.40}; they are {', '.join(JobStatus)}")
+        raise InvalidInput(f"unknown status {status!r:.40}; use one of {', '.join(JobStatus)}")
     target = JobStatus(status)
     registry = open_registry(registry_dir)
     with registry.store.write() as tx:
@@ -203,7 +203,7 @@ def update_status(registry_dir: Folder, job_id: str, status: str) -> Record:
 
 
 def next_seq(registry_dir: Folder, job_id: str) -> int:
-    """Return the seq for an event that the caller sends to the broker itself. Each call returns a new one.
+    """Allocate and return the seq for an event that the caller sends to the broker itself.
 
     `jobdb.Registry.publish` numbers, signs and records an event in one step: prefer it.
 

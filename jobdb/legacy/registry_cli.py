@@ -1,7 +1,7 @@
 """The command line of ``python -m jobdb.legacy.registry``: the old registry script's commands, for shell callers.
 
-Called by that module alone, which hands its functions over. Records are printed as JSON, without token and password
-unless ``--with-secrets`` asks for them. Exit codes are those of ``jobdb``.
+Called only by that module, which passes its functions. Records are printed as JSON, without token and password unless
+``--with-secrets`` is given. Exit codes are those of ``jobdb``.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def main(functions: RegistryFunctions, arguments: Sequence[str] | None = None) -
     """Run one command and return its exit code.
 
     Args:
-        functions: of the drop-in module.
-        arguments: of the command; those of the process when None.
+        functions: the functions of the drop-in module.
+        arguments: the command's arguments; those of the process if None.
     """
     sys.stdout, sys.stderr = wrap_terminal(sys.stdout), wrap_terminal(sys.stderr)
     args = _parser().parse_args(arguments)
@@ -114,9 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
-        made.add_argument("--registry-dir", default=".mam/jobs", help="folder of records (default: .mam/jobs)")
-        return made
+        subparser = commands.add_parser(name, help=text, description=text)
+        subparser.add_argument("--registry-dir", default=".mam/jobs", help="folder of records (default: .mam/jobs)")
+        return subparser
 
     register = command("register", "Record a new job; prints its id.")
     register.add_argument("--prompt", required=True)
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     show = command("show", "Show one job's record as JSON.")
     show.add_argument("job_id")
 
-    pick = command("pick", "Take the oldest pending job; prints its record, or exits with 1.")
+    pick = command("pick", "Claim the oldest pending job; prints its record, or exits with 1.")
     pick.add_argument("--agent")
     pick.add_argument("--agent-session")
 

@@ -1,6 +1,6 @@
-"""The databases behind the folders of the drop-in module: which one, opened once per process, closed before a fork.
+"""The databases of the drop-in module's folders: their URLs, opened once per process, closed before a fork.
 
-Called by ``registry.py`` alone.
+Called only by ``registry.py``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 Folder = str | os.PathLike[str]
 open_registries: dict[tuple[str, int], Registry] = {}
-"""By URL and process."""
+"""The open registries, by URL and process."""
 
 
 def database_url(registry_dir: Folder) -> str:
-    """Return the URL of the database that stands in for a registry folder.
+    """Return the URL of the database that replaces a registry folder.
 
     It is ``$JOBDB_URL``, or else ``.jobdb/jobs.db`` in the folder's workspace.
     """
@@ -38,10 +38,10 @@ def database_url(registry_dir: Folder) -> str:
 
 
 def open_registry(registry_dir: Folder) -> Registry:
-    """Return the registry behind a folder; it is opened once per process.
+    """Return the registry for a folder, opened once per process.
 
     Raises:
-        DatabaseMissing: there is no database yet; the message names the command that makes one.
+        DatabaseMissing: there is no database yet; the message names the command that creates one.
     """
     from ..registry import Registry
 
@@ -56,7 +56,7 @@ def open_registry(registry_dir: Folder) -> Registry:
 
 
 def close_idle() -> None:
-    """Close what is open, to be opened again at need; with other threads about, one may be using it."""
+    """Close the open registries, which are opened again on demand; skip it if another thread may be using one."""
     if threading.active_count() == 1:
         _close_all()
         open_registries.clear()
@@ -64,9 +64,9 @@ def close_idle() -> None:
 
 @cache
 def _close_before_forks() -> None:
-    """Let children that are forked open the database for themselves, as the old scripts' children could.
+    """Close the registries before a fork, so that a child can open the database itself, as the old scripts could.
 
-    SQLite forbids it while the parent has it open. Registered late: what it closes must not be at rest for the fork.
+    SQLite forbids that while the parent has it open. Registered late, so that it runs before the engine's own hook.
     """
     os.register_at_fork(before=close_idle)
 

@@ -1,6 +1,6 @@
-"""The reports of imports and exports: one row per file, counts, and whether all is well.
+"""The reports of imports and exports: one row per file, counts, and the overall result.
 
-Made by the importer and the exporter, read by the command line and by applications. The rows of a large registry are
+Created by the importer and the exporter, read by the command line and by applications. The rows of a large registry are
 kept in an unnamed temporary file, so that memory stays bounded.
 """
 
@@ -18,7 +18,7 @@ from .frames import read_frame, write_frame
 
 Json = Any
 Progress = Callable[[int, int], None]
-"""Called with the number of records or jobs that are done, and of all there are."""
+"""A callback that takes the number of records or jobs done, and the total."""
 
 _BYTES_IN_MEMORY = 1 << 20
 _ROWS_PER_FRAME = 250
@@ -35,20 +35,20 @@ class Outcome(StrEnum):
     DAMAGED = "damaged"
     IGNORED = "ignored"
 
-    __hash__ = str.__hash__  # that of enumerations is written in Python; a count is looked up for every file
+    __hash__ = str.__hash__  # the hash of enumerations is implemented in Python; a count is looked up for every file
 
 
 class ReportRow(NamedTuple):
-    """A row of a report: what became of one file.
+    """A row of a report: the outcome for one file.
 
     Attributes:
         file: its path within the registry's folder; the audit log's begins with ``../``.
-        outcome: what was done with it.
-        reason: why, or what is worth knowing; may be empty.
-        job_id: the job, where the file is one's.
+        outcome: the outcome.
+        reason: the reason, or a note; may be empty.
+        job_id: the job, if the file belongs to one.
         damage: the kind of damage, for a damaged file.
-        events: how many events its logs hold.
-        warning: why its events are trusted less, or not at all; the reason says it in words.
+        events: the number of events in its logs.
+        warning: why its events are trusted less, or not at all; ``reason`` explains it.
     """
 
     file: str
@@ -73,7 +73,7 @@ class ReportRow(NamedTuple):
 
 
 class Report:
-    """Rows and counts. Close it, or let it be collected, when it has been shown."""
+    """The base class of reports: rows and counts. Close it after use, or let it be garbage-collected."""
 
     outcomes: tuple[Outcome, ...] = ()
 
@@ -94,10 +94,10 @@ class Report:
             self._flush()
 
     def rows(self, wanted: Callable[[Outcome], bool] = lambda outcome: True) -> Iterator[ReportRow]:
-        """Return the rows in the order in which the files were dealt with.
+        """Yield the rows in the order in which the files were processed.
 
         Args:
-            wanted: tells whether rows of an outcome are returned; all are when it is not given.
+            wanted: returns whether to include the rows of an outcome; by default all are included.
         """
         self._flush()
         self._spool.seek(0)
@@ -118,7 +118,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Tell whether all went as intended: decides the exit code."""
+        """True if everything went as intended; decides the exit code."""
         return True
 
     def as_dict(self) -> dict[str, Json]:
@@ -132,16 +132,16 @@ class Report:
 
 
 class ImportReport(Report):
-    """The report of an import, or with ``dry_run`` of what it would do.
+    """The report of an import or, with ``dry_run``, of what it would do.
 
     Attributes:
         folder: the folder of records that was read.
-        dry_run: nothing was written.
-        allow_damaged: damaged files are no failure.
-        counts: how many files there are of each outcome.
-        warnings: how many jobs there are of each warning.
-        without_subscribers: how many new jobs with events came without the state of any subscriber.
-        events: how many events were added.
+        dry_run: True if nothing was written.
+        allow_damaged: True if damaged files are not a failure.
+        counts: the number of files per outcome.
+        warnings: the number of jobs per warning.
+        without_subscribers: the number of new jobs with events but without the state of any subscriber.
+        events: the number of added events.
     """
 
     outcomes = (
@@ -168,7 +168,7 @@ class ImportReport(Report):
 
     @property
     def ok(self) -> bool:
-        """Tell whether no file is damaged, or damaged files were allowed."""
+        """True if no file is damaged, or damaged files were allowed."""
         return self.allow_damaged or not self.counts[Outcome.DAMAGED]
 
     def as_dict(self) -> dict[str, Json]:
@@ -176,7 +176,7 @@ class ImportReport(Report):
         return {**super().as_dict(), "dry_run": self.dry_run}
 
     def trust(self) -> dict[str, Json]:
-        """Return how many jobs came with less than full trust, JSON-ready, under stable names."""
+        """Return the number of jobs with less than full trust, JSON-ready, under stable names."""
         found: dict[str, Json] = {warning.value: count for warning, count in self.warnings.items()}
         return {**found, "without_subscribers": self.without_subscribers}
 
@@ -186,9 +186,9 @@ class ExportReport(Report):
 
     Attributes:
         folder: the folder of records that was written.
-        secrets_left_out: how many jobs have a token or password that was not written.
-        counts: how many jobs there are of each outcome.
-        events: how many event lines the written logs hold.
+        secrets_left_out: the number of jobs with a token or password that was not written.
+        counts: the number of jobs per outcome.
+        events: the number of event lines in the written logs.
     """
 
     outcomes = (Outcome.EXPORTED, Outcome.UNCHANGED, Outcome.SKIPPED)
@@ -199,7 +199,7 @@ class ExportReport(Report):
 
     @property
     def ok(self) -> bool:
-        """Tell whether no job was skipped because the folder has something newer of it."""
+        """True if no job was skipped because it is newer in the folder."""
         return not self.counts[Outcome.SKIPPED]
 
     def as_dict(self) -> dict[str, Json]:
@@ -208,13 +208,13 @@ class ExportReport(Report):
 
 
 def _to_plain(row: ReportRow) -> tuple[Json, ...]:
-    """Return the row as `marshal` takes it."""
+    """Convert a row to the plain values that `marshal` takes."""
     damage, warning = row.damage and row.damage.value, row.warning and row.warning.value
     return row.file, row.outcome.value, row.reason, row.job_id, damage, row.events, warning
 
 
 def _from_plain(values: tuple[Json, ...]) -> ReportRow:
-    """Return the row that `_to_plain` was given."""
+    """Convert plain values back to the row passed to `_to_plain`."""
     file, outcome, reason, job_id, damage, events, warning = values
     return ReportRow(
         file=file,

@@ -1,10 +1,10 @@
-"""The public records: what the verbs take and return. All floors use them; they use nothing of jobdb.
+"""The public records that verbs take and return. All layers use them; they import nothing from jobdb.
 
-Records are frozen dataclasses. Two are equal if all of their fields are. All are hashable, although some hold mappings:
-the hash is taken from the fields that identify them. The ``repr`` of each is one line, without secrets, long texts cut.
+Records are frozen dataclasses. Two are equal if all their fields are. All are hashable, although some contain mappings:
+the hash uses only the fields that identify the record. Each ``repr`` is one line without secrets, long texts truncated.
 
-Making a dataclass takes a millisecond, and an agent runs the command line once per event: so each module here is
-imported when one of its names is first used.
+Creating a dataclass takes a millisecond, and an agent runs the command line once per event, so each module here is
+imported only when one of its names is first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The closed sets: the statuses of a job, the kinds of an event, the verdicts of ``accept``."""
+"""Enumerations: the statuses of a job, the kinds of an event, the verdicts of ``accept``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EventKind(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The answer of ``accept``, in the order of its checks."""
+    """The verdict of ``accept`` on an event, in the order of its checks."""
 
     MALFORMED = "malformed"
     UNSUPPORTED_VERSION = "unsupported_version"

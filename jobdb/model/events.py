@@ -1,4 +1,4 @@
-"""An event: as it is given to ``publish``, and as it is recorded."""
+"""Events: as passed to ``publish``, and as recorded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NewEvent:
     data: Mapping[str, Any] = field(default_factory=dict)
     attempt: int | None = None
 
-    if TYPE_CHECKING:  # the dataclass makes the same one, but for names of events
+    if TYPE_CHECKING:  # as the dataclass generates it, except that it also takes event names
 
         def __init__(
             self,
@@ -44,7 +44,7 @@ class NewEvent:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        # A name that is none stays as it is, for ``publish_many`` to refuse.
+        # An unknown name is kept as it is; ``publish_many`` refuses it.
         if type(self.event) is not EventKind and isinstance(self.event, str) and self.event in _NAMES:
             object.__setattr__(self, "event", EventKind(self.event))
 
@@ -65,12 +65,12 @@ class Event:
         job_id: the id of its job.
         seq: its number within the job, from 1.
         event: its kind.
-        timestamp: when it was published, as it is signed: UTC, such as "2026-06-19T09:32:00Z".
+        timestamp: when it was published, as signed: UTC, such as "2026-06-19T09:32:00Z".
         detail: a sentence for people.
         data: further facts.
         attempt: the attempt of the claim that it belongs to; None if the job was never claimed.
         recorded_at: when this database recorded it.
-        payload: the wire form exactly as it is sent, on one line.
+        payload: the wire form exactly as sent, on one line.
     """
 
     job_id: str

@@ -1,4 +1,4 @@
-"""A job: its record, its registration, a claim on it, and what ``reap`` did to it."""
+"""Jobs: the record, the registration, a claim, and the result of ``reap``."""
 
 from __future__ import annotations
 
@@ -45,37 +45,37 @@ class Broker:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Job:
-    """One delegated piece of work, as it was in the database when it was read.
+    """A delegated piece of work, as it was in the database when it was read.
 
-    Two of them are equal if all of their fields are: the same job at the same moment of its life. Times are aware UTC
-    datetimes with millisecond resolution.
+    Two are equal if all their fields are: the same job in the same state. Times are aware UTC datetimes with
+    millisecond resolution.
 
     Attributes:
         job_id: its id.
         status: its status.
-        agent: the agent that is to do it.
-        agent_session: the session of the agent that it is meant for.
-        prompt: what is to be done.
+        agent: the agent that should do it.
+        agent_session: the agent's session that it is meant for.
+        prompt: the task.
         priority: jobs of higher priority are claimed first.
         topic_prefix: its events go to the MQTT topic ``<topic_prefix>/events``.
         broker: where its events are delivered; None if they stay in the database.
-        timeout_sec: how long it may run, in seconds; 0 means without limit.
-        idle_timeout_sec: how long it may publish nothing, in seconds; 0 means without limit.
-        expected_artifacts: relative paths of the files that it should make.
+        timeout_sec: how long it may run, in seconds; 0 means no limit.
+        idle_timeout_sec: how long it may go without publishing, in seconds; 0 means no limit.
+        expected_artifacts: relative paths of the files that it should create.
         last_seq: the highest seq of its events; 0 before the first.
-        attempt: how often it was claimed; the fencing number of the last claim.
-        strikes: how often a lease on it expired.
+        attempt: how many times it was claimed; the fencing number of the last claim.
+        strikes: how many times a lease on it expired.
         worker: the worker that holds its claim, or held it when the job ended.
         lease_expires_at: when the lease of the current claim expires; None if never, or if there is no claim.
         created_at: when it was registered.
-        updated_at: when it changed last.
-        started_at: when it was claimed last; its time limits count from here.
+        updated_at: when it was last changed.
+        started_at: when it was last claimed; its time limits count from then.
         finished_at: when it ended.
         last_event: the kind of the last event.
         last_event_at: when the last event was recorded.
-        detail: the beginning of the detail of the last event, or why the job was ended or returned.
+        detail: the beginning of the last event's detail, or why the job was ended or returned.
         auth: "required" if its events are signed, "never" if not.
-        extra: further fields, as they were given.
+        extra: further fields, as given.
     """
 
     job_id: str
@@ -185,7 +185,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """The jobs that a listing shows. Empty and None mean any."""
+    """The criteria for listing jobs. Empty and None mean any."""
 
     statuses: tuple[JobStatus, ...] = ()
     agent: str | None = None
@@ -197,7 +197,7 @@ class Claim:
     """The right of one worker to work on a job.
 
     Attributes:
-        job: the job as it was when it was claimed or renewed.
+        job: the job as it was when the claim was made or renewed.
         attempt: the fencing number to publish, renew and release with.
         worker: the worker that holds the claim.
         lease_expires_at: when the claim expires unless it is renewed; None if never.

@@ -1,7 +1,7 @@
-"""The values that arguments take as plain text, as types: mypy reports ``publish(job, "progres")``.
+"""Literal types for arguments that are plain text: mypy reports ``publish(job, "progres")``.
 
-At run time ``jobdb.core.arguments`` checks the same sets. Annotations are all that uses these names within jobdb, so a
-program that only runs does not import this file.
+At run time ``jobdb.core.arguments`` checks the same sets. Within jobdb only annotations use these names, so this module
+is not imported at run time.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 from typing import Literal
 
 EventName = Literal["started", "progress", "permission_required", "completed", "error"]
-"""The name of an event; the values of :class:`jobdb.EventKind`."""
+"""The name of an event kind: the values of :class:`jobdb.EventKind`."""
 
 StatusName = Literal["pending", "running", "completed", "error", "cancelled"]
-"""The name of a job's status; the values of :class:`jobdb.JobStatus`."""
+"""The name of a job status: the values of :class:`jobdb.JobStatus`."""
 
 Durability = Literal["full", "normal"]
-"""What a commit survives before it is answered: a power failure, or the death of the process."""
+"""The durability of a commit: it survives a power failure, or only the death of the process."""
 
 StartPoint = Literal["beginning", "now"]
-"""Where a new subscriber begins: at the first event of the job, or after those that are recorded."""
+"""The starting point of a new subscriber: the job's first event, or after those already recorded."""
 
 AuthMode = Literal["required", "never"]
-"""Whether the events of a job are signed."""
+"""The authentication mode of a job: its events are always signed, or never."""
 
 ReapAction = Literal["returned", "ended"]
-"""What ``reap`` did to a job: returned it to pending, or ended it as error."""
+"""The action of ``reap`` on a job: returned to pending, or ended as error."""
 
 TokenState = Literal["current", "overlap", "expired", "revoked"]
-"""The state of a token: it signs, it is accepted until its overlap ends, it is no longer accepted, it was revoked."""
+"""The state of a token: signing, accepted until its overlap ends, no longer accepted, or revoked."""

@@ -1,4 +1,4 @@
-"""Records about observing jobs: arrivals and their verdicts, subscriptions, refusals, deliveries to a broker."""
+"""Records about observing jobs: arrivals, verdicts, subscriptions, refusals, and deliveries to a broker."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .times import format_time
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A wire payload as it came in.
+    """A wire payload as received.
 
     Attributes:
         payload: the payload.
-        topic: the MQTT topic that it came on; None if it came otherwise.
+        topic: the MQTT topic that it arrived on; None if it did not arrive over MQTT.
     """
 
     payload: bytes | str | Mapping[str, Any] = field(repr=False)
@@ -30,12 +30,12 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Acceptance:
-    """The answer of ``accept``.
+    """The result of ``accept``.
 
     Attributes:
         verdict: the verdict on the event.
-        job_id: the job that the payload names; None if it could not be read.
-        seq: the event's number; None if it could not be read.
+        job_id: the job that the payload names; None if that could not be read.
+        seq: the event's number; None if that could not be read.
         event: the stored event, if it was accepted now or before.
         missing: the seqs that were skipped to accept this one.
         reason: one sentence for people; empty if accepted.
@@ -57,7 +57,7 @@ class Acceptance:
         """Return this as JSON-ready values, under the stable names of the command line's --json.
 
         Args:
-            most_missing: how many seqs ``missing`` lists at most; ``missing_count`` counts all.
+            most_missing: the maximum number of seqs to list in ``missing``; ``missing_count`` counts all.
         """
         return {
             "verdict": self.verdict.value,
@@ -79,7 +79,7 @@ class Subscription:
         job_status: the status of the job.
         start_seq: the seq after which the subscriber began.
         last_seq: the highest seq that it has accepted.
-        handled_seq: the seq up to which its handler is done.
+        handled_seq: the seq up to which its handler has finished.
         job_last_seq: the highest seq of the job.
         last_event_at: when it last accepted an event; None if never.
     """
@@ -122,7 +122,7 @@ class Refusal:
         subscriber: the subscriber for which it was refused.
         verdict: why it was refused.
         seq: the event's number.
-        recorded_at: when it was refused first.
+        recorded_at: when it was first refused.
         reason: one sentence for people.
     """
 
@@ -154,7 +154,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event that waits for delivery to the broker. ``number`` names it to ``mark_delivered``."""
+    """An event that waits for delivery to the broker. ``mark_delivered`` takes its ``number``."""
 
     number: int
     job_id: str

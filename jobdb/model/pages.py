@@ -1,4 +1,4 @@
-"""One page of a longer result: the type that ``Registry.jobs`` and its like return."""
+"""Pages of longer results, as ``Registry.jobs`` and similar verbs return them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ class Page(list[ItemT], Generic[ItemT, CursorT]):
     """One page of a longer result: a list that knows whether more follows.
 
     Attributes:
-        has_more: True if there was more when the page was read.
-        next_after: the ``after`` argument that reads the next page; None on the last page, and where the verb has no
-            ``after``.
+        has_more: True if more items followed when the page was read.
+        next_after: the ``after`` argument for the next page; None on the last page, and if the verb has no ``after``.
 
     Example:
         >>> for number in range(3):
@@ -34,12 +33,12 @@ class Page(list[ItemT], Generic[ItemT, CursorT]):
 def cut_page(
     found: list[ItemT], limit: int, *, cursor: Callable[[ItemT], CursorT] | None = None
 ) -> Page[ItemT, CursorT]:
-    """Return the page of ``limit`` items out of what a query for one more than ``limit`` found.
+    """Return the first ``limit`` items as a page.
 
     Args:
-        found: up to ``limit + 1`` items.
+        found: up to ``limit + 1`` items: one more than the page shows that more follow.
         limit: the length of the page.
-        cursor: returns the ``after`` argument that names an item.
+        cursor: returns the ``after`` argument for continuing after an item.
     """
     page: Page[ItemT, CursorT] = Page(found)
     if len(page) > limit:

@@ -1,4 +1,4 @@
-"""The ``repr`` of records: one readable line of bounded length. Imported when a record is first shown."""
+"""The ``repr`` of records: one readable line of bounded length. Imported when a ``repr`` is first needed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MAX_TEXT_CHARS = 60
 
 
 def one_line(record: Any, *names: str) -> str:
-    """Return ``Type(name=value, …)`` on one line, with long values cut.
+    """Return ``Type(name=value, …)`` on one line, with long values truncated.
 
     Args:
         record: a dataclass instance.
-        names: the fields to show; without any, those that the dataclass shows.
+        names: the fields to show; by default, those in the dataclass's own repr.
     """
     shown = names or [field.name for field in dataclasses.fields(record) if field.repr]
     return f"{type(record).__name__}({', '.join(f'{name}={_short(getattr(record, name))}' for name in shown)})"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+
+
+def now_ms() -> int:
+    """Return the Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def from_ms(ms: int | None) -> datetime | None:
@@ -11,7 +17,7 @@ def from_ms(ms: int | None) -> datetime | None:
 
 
 def format_time(moment: datetime | None) -> str | None:
-    """Return a time as text, such as ``2026-06-19T09:32:00Z``; with milliseconds only where there are any."""
+    """Return a time as text, such as ``2026-06-19T09:32:00Z``; with milliseconds only if they are not 0."""
     if moment is None:
         return None
     text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,4 +1,4 @@
-"""A token without its secret."""
+"""Tokens without their secrets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TokenInfo:
-    """A token without its secret.
+    """A job's token without its secret.
 
     Attributes:
         job_id: the id of its job.
         kid: its version number.
-        created_at: when it was made.
-        expires_at: when its overlap ends, after a rotation; None if it was not rotated.
+        created_at: when it was created.
+        expires_at: when its overlap after a rotation ends; None if it was not rotated.
         revoked_at: when it was revoked; None if it was not.
         imported: True if it comes from a registry of JSON files.
         state: "current" if it signs new events, "overlap" if events signed with it are still accepted, "expired" if

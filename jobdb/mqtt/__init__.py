@@ -1,10 +1,9 @@
-"""Events over an MQTT broker: the relay delivers an outbox, the subscriber accepts from a broker, and tickets let
-workers on other machines publish.
+"""Delivery over MQTT: the relay, the subscriber, and tickets with which workers on other machines publish.
 
-Called by the command line and by programs; calls the registry's engine and paho-mqtt, which is imported when the first
-connection is opened. Nothing here is needed without a broker. The parts: ``outbox``, ``relay`` with ``relay_lease`` and
+Called by the command line and by applications; calls the registry's engine and paho-mqtt, which is imported when the
+first connection is opened. Not needed without a broker. The parts: ``outbox``, ``relay`` with ``relay_lease`` and
 ``broker_channel``; ``subscriber`` with ``consumer``, ``inbox``, ``batch``, ``backfill`` and ``topic_subscriptions``;
-``ticket``, ``ticket_issue``, ``ticket_outbox`` and ``ticket_store``; and below them ``reconnecting``, ``connection``,
+``ticket``, ``ticket_issue``, ``ticket_outbox`` and ``ticket_store``; below them are ``reconnecting``, ``connection``,
 ``paho_client`` and ``settings``.
 """
 

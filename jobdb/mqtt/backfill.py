@@ -1,9 +1,9 @@
-"""A subscriber's cursors, and its second source of events: the database, for what its broker did not deliver.
+"""The backfill: accepts from the database the events that the broker did not deliver, and keeps the cursors.
 
-The database is authoritative; the broker's session only saves polling it. What was recorded here and has not arrived
-within a grace time (the broker or its relay is down, or it lost messages when it was killed), or is missing before an
-event that did arrive, is accepted from the database in order; the broker's late copy is then a duplicate. Called by the
-consumer, in its thread; calls the engine.
+The database is authoritative; the broker's session only avoids polling it. Events that were recorded here but have not
+arrived within a grace period (the broker or its relay is down, or the broker lost messages when it was killed), or that
+are missing before an event that did arrive, are accepted from the database in order; the broker's late copy is then a
+duplicate. Called by the consumer, in its thread; calls the engine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger("jobdb.mqtt")
 
 
 class SubscriberCursor(NamedTuple):
-    """A row of ``subscriber_cursor``: a job, and where a subscriber is in it; None where it has not begun.
+    """A row of ``subscriber_cursor``: a job and a subscriber's position in it; None if it has not begun.
 
     Attributes:
         job: the job's row (jobs.id).
@@ -39,7 +39,7 @@ class SubscriberCursor(NamedTuple):
         job_last_seq: the job's highest seq.
         start_seq: where the subscriber began.
         last_seq: the highest seq that it has accepted.
-        handled_seq: the highest seq up to which all is handled.
+        handled_seq: the seq up to which all events are handled.
         topic_prefix: the prefix of the topic of the job's events.
     """
 
@@ -54,14 +54,14 @@ class SubscriberCursor(NamedTuple):
 
 @dataclass(slots=True)
 class Cursor:
-    """Where a subscriber began in a job, and the highest seq that it has accepted."""
+    """A subscriber's position in a job: where it began, and the highest seq that it has accepted."""
 
     start_seq: int
     last_seq: int
 
 
 def read_cursor(tx: Transaction, job_id: str, subscriber: str) -> SubscriberCursor | None:
-    """Read where a subscriber is in a job; None when there is no such job."""
+    """Read a subscriber's position in a job; return None if there is no such job."""
     row = tx.one(SUBSCRIBER.subscriber_cursor, job_id=job_id, subscriber=subscriber)
     return None if row is None else SubscriberCursor(*row)
 
@@ -71,12 +71,12 @@ class Backfill:
 
     Args:
         engine: the registry's engine.
-        subscriber: the observer's name.
+        subscriber: the name of the subscriber.
         job_id: only this job; None: all.
-        start: where a subscriber that is new to the job begins, when it follows one job.
-        grace_sec: how long the broker may take to deliver what is recorded here, in seconds.
-        on_filled: called with the id of a job of which something was accepted here.
-        report: takes sentences about cancellations.
+        start: where a subscriber that is new to the job begins, if it follows one job.
+        grace_sec: how long the broker may take to deliver an event that is recorded here, in seconds.
+        on_filled: called with the id of a job of which events were accepted here.
+        report: called with sentences about cancellations.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Backfill:
     # -- cursors
 
     def find_cursor(self, job_id: str) -> Cursor | None:
-        """Return this subscriber's cursor in a job; None when there is no such job, or it was not begun."""
+        """Return this subscriber's cursor in a job; None if there is no such job or it has not begun the job."""
         cursor = self._cursors.get(job_id)
         if cursor is not None:
             self._cursors.move_to_end(job_id)
@@ -119,39 +119,39 @@ class Backfill:
         return cursor
 
     def reload_cursor(self, job_id: str) -> Cursor | None:
-        """Read the cursor from the database: the job may be a new one with the id of one that was pruned."""
+        """Read the cursor from the database again: the job may be a new one with the id of a pruned one."""
         self._cursors.pop(job_id, None)
         return self.find_cursor(job_id)
 
     def ensure_cursor(self, job_id: str) -> Cursor | None:
-        """Return the cursor; begin a job that is new to the subscriber. None when there is no such job."""
+        """Return the cursor, beginning the job if it is new to the subscriber; None if there is no such job."""
         cursor = self.find_cursor(job_id)
         if cursor is not None or not self._follow(job_id, limit=0):
             return cursor
         return self.find_cursor(job_id)
 
     def advance(self, job_id: str, seq: int) -> None:
-        """Advance the cursor over an event that was accepted from the broker."""
+        """Advance the cursor past an event that was accepted from the broker."""
         cursor = self._cursors.get(job_id)
         if cursor is not None:
             cursor.last_seq = max(cursor.last_seq, seq)
 
-    # -- what is recorded
+    # -- recorded events
 
     def is_recorded(self, wire: WireEvent) -> bool:
-        """Return whether this very event is in the database."""
+        """Return whether this exact event is in the database."""
         with self._store.read() as tx:
             row = tx.one(SUBSCRIBER.recorded_digest, job_id=wire.job_id, seq=wire.seq)
         return row is not None and bytes(row[0]) == wire.digest
 
     def recorded_digests(self, job_id: str, *, after: int, limit: int) -> dict[int, bytes]:
-        """Return the digests of a job's recorded events after a seq, by seq."""
+        """Return the digests of a job's recorded events after a seq, keyed by seq."""
         with self._store.read() as tx:
             rows = tx.all(SUBSCRIBER.recorded_digests, job_id=job_id, after=after, limit=limit)
         return {seq: bytes(digest) for seq, digest in rows}
 
     def is_topic_of(self, job_id: str, topic: str) -> bool:
-        """Return whether a topic is the one of a job's events."""
+        """Return whether a topic is that of a job's events."""
         with self._store.read() as tx:
             row = read_cursor(tx, job_id, self._subscriber)
         return row is not None and events_topic(row.topic_prefix) == topic
@@ -159,10 +159,10 @@ class Backfill:
     # -- filling
 
     def _follow(self, job_id: str, *, limit: int) -> bool:
-        """Accept what is recorded, from the first unhandled event on; with limit 0 only begin the job.
+        """Accept recorded events, from the first unhandled one on; with limit 0 only begin the job.
 
         Returns:
-            False when there is no such job any more.
+            False if the job no longer exists.
         """
         try:
             if self._job_id is None:
@@ -176,7 +176,7 @@ class Backfill:
         return True
 
     def fill_gap(self, job_id: str, last: int, seq: int) -> bool:
-        """Accept what is recorded between two seqs; return whether there was something."""
+        """Accept the events recorded between two seqs; return whether there were any."""
         with self._store.read() as tx:
             row = read_cursor(tx, job_id, self._subscriber)
             if row is None or row.handled_seq is None:
@@ -191,10 +191,10 @@ class Backfill:
         return True
 
     def sweep(self, stopped: Callable[[], bool]) -> None:
-        """Accept what was recorded a grace time ago and has not arrived; report jobs that were cancelled.
+        """Accept events that were recorded a grace period ago but have not arrived; report cancelled jobs.
 
         Args:
-            stopped: asked between pages whether to end.
+            stopped: called between pages; returns whether to stop.
         """
         now = self._store.clock()
         before, latest = now - self._grace_ms, now + CLOCK_SLACK_MS
@@ -214,10 +214,8 @@ class Backfill:
             self.fill_gap(job_id, row.last_seq, newest[0] + 1)
 
     def _sweep_all(self, before: int, latest: int, stopped: Callable[[], bool]) -> None:
-        """Go over the events after the feed's position, as a subscriber of the database does, a grace time later."""
-        stable = (
-            self._store.stable_events().event_id
-        )  # what is newer may still be followed by an event of a lower number
+        """Process the events after the feed's position as a database subscriber does, but a grace period later."""
+        stable = self._store.stable_events().event_id  # a newer event may still be followed by one with a lower number
         position = self._engine.poll_feed(self._subscriber, after=None, limit=0).last_event
         begun_at = position
         more = True

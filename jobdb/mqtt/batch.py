@@ -1,7 +1,7 @@
-"""A batch of messages from the broker: parsed once, and kept until it is accepted.
+"""Batches of messages from the broker: parsed once, and kept until accepted.
 
-Used by the consumer, in its thread. A batch outlives an attempt to accept it: when the database is busy, the next
-attempt neither parses nor verifies again.
+Used by the consumer, in its thread. A batch outlives a failed attempt to accept it: if the database is busy, the next
+attempt does not parse or verify again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_BATCH_BYTES = 1_048_576
 
 
 class PendingBatch:
-    """Messages that wait to be accepted together, each with what is known of it.
+    """Messages that wait to be accepted together, with the results of parsing and verifying them.
 
     Args:
         engine: parses and verifies.
@@ -43,20 +43,20 @@ class PendingBatch:
         )
 
     def verify_from(self, index: int) -> PrecheckedArrival:
-        """Return an arrival, verified. The others behind it are verified with it, in one read transaction."""
+        """Return an arrival, verified. The arrivals after it are verified with it, in one read transaction."""
         if not self.arrivals[index].authentic:
             self.arrivals[index:] = self._engine.verify_prechecked(self.arrivals[index:])
         return self.arrivals[index]
 
 
 class BatchProgress:
-    """How far each job will be once the messages before the current one are accepted.
+    """The seq that each job will have reached once the messages before the current one are accepted.
 
-    An event that differs from what is recorded under its seq does not advance its job: a forged one must not stand in
-    for a genuine one that the broker has lost.
+    An event that differs from the one recorded under its seq does not advance its job: a forged event must not replace
+    a genuine one that the broker has lost.
 
     Args:
-        backfill: asked for what is recorded of a job of which the batch has several messages.
+        backfill: returns the recorded events of a job of which the batch has several messages.
         arrivals: the batch.
     """
 
@@ -71,7 +71,7 @@ class BatchProgress:
         return self._last.get(job_id, 0)
 
     def advance(self, wire: WireEvent, last: int) -> None:
-        """Count in a message that arrives when the job is at ``last``."""
+        """Add a message that arrives when the job is at seq ``last``."""
         job_id = wire.job_id
         if self._messages_per_job[job_id] == 1:
             return

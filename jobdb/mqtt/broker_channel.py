@@ -1,6 +1,6 @@
-"""One broker as the relay sends to it: what is in flight, what it has acknowledged, and which jobs are backed off.
+"""Channels to brokers: the messages in flight, the acknowledged ones, and the jobs in backoff.
 
-Used by the relay, in its thread; the network's thread only appends to the queue of answers.
+Used by the relay, in its thread; the network thread only appends to the queue of acknowledgements.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _PACKET_OVERHEAD = 64
 
 
 class BrokerChannel:
-    """The events on their way to one broker.
+    """The relay's channel to one broker.
 
     Args:
         settings: the broker.
-        client_id: under which the broker knows us.
-        wake: called from other threads when the relay should look at the channel soon.
-        on_room: called when events that could not be sent before may be sent now.
-        report: takes sentences about the connection and about events that the broker does not accept.
+        client_id: our client id at the broker.
+        wake: called from other threads when the relay should check the channel soon.
+        on_free_slots: called when events that could not be sent before may be sent now.
+        report: called with sentences about the connection and about events that the broker does not accept.
         clock: monotonic seconds.
         jitter: returns a random number from 0 to 1.
 
     Attributes:
         link: the connection.
-        acknowledged: the broker's answers, not yet collected: message id, and the reason of a refusal or None.
-        in_flight: the messages without an answer, by message id.
-        last_sent: the number of the last message that was sent, by job.
-        backoff_until: until when a job is left alone, by job.
-        used_at: when there was last something to deliver.
+        acknowledged: the broker's answers that are not yet collected: message id, and the reason of a refusal or None.
+        in_flight: the unacknowledged messages, by message id.
+        last_sent: the number of the last message sent, by job.
+        backoff_until: when the backoff of a job ends, by job.
+        last_active_at: when there was last something to deliver.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class BrokerChannel:
         client_id: str,
         *,
         wake: Callable[[], None],
-        on_room: Callable[[], None],
+        on_free_slots: Callable[[], None],
         report: ReportCallback,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -61,12 +61,12 @@ class BrokerChannel:
         self.in_flight: dict[int, OutboxMessage] = {}
         self.last_sent: dict[int, int] = {}
         self.backoff_until: dict[int, float] = {}
-        self.used_at = 0.0
+        self.last_active_at = 0.0
         self._first_refused: dict[int, int] = {}  # by job: the first message that the broker did not accept
-        self._serial_remaining = 0  # how many more messages are sent one at a time
+        self._serial_remaining = 0  # the number of messages that are still to be sent one at a time
         self._suspect = 0  # the message that was alone in flight when the connection was lost
         self._wake = wake
-        self._on_room = on_room
+        self._on_free_slots = on_free_slots
         self._report = report
         self._clock = clock
         self.link = ReconnectingConnection(
@@ -79,7 +79,7 @@ class BrokerChannel:
             jitter=jitter,
         )
 
-    # -- what it can take
+    # -- capacity
 
     def free_slots(self) -> int:
         """Return how many more messages may be in flight now."""
@@ -90,11 +90,11 @@ class BrokerChannel:
         return limit - len(self.in_flight)
 
     def is_idle(self, idle_sec: float) -> bool:
-        """Return whether nothing is in flight and there was nothing to deliver for a time, in seconds."""
-        return not self.in_flight and self._clock() - self.used_at > idle_sec and not self.link.connecting
+        """Return whether nothing is in flight and nothing was to be delivered for ``idle_sec`` seconds."""
+        return not self.in_flight and self._clock() - self.last_active_at > idle_sec and not self.link.connecting
 
     def is_stuck(self) -> bool:
-        """Return whether the broker cannot be reached, or accepts nothing of what waits."""
+        """Return whether the broker cannot be reached or accepts none of the waiting events."""
         connection = self.link.connection
         if self.link.last_attempt_failed:
             return True
@@ -104,7 +104,7 @@ class BrokerChannel:
     # -- sending
 
     def send(self, message: OutboxMessage) -> bool:
-        """Hand a message to the network, if it can be sent now; return whether it was."""
+        """Pass a message to the network if it can be sent now; return whether it was."""
         connection = self.link.connection
         if connection is None or self.free_slots() <= 0 or message.job in self.backoff_until:
             return False
@@ -120,15 +120,15 @@ class BrokerChannel:
         self.last_sent[message.job] = message.number
         return True
 
-    # -- answers
+    # -- acknowledgements
 
     def _note_answer(self, mid: int, refusal: str | None) -> None:
-        """Queue the broker's answer. Called in the network's thread."""
+        """Queue the broker's answer. Called in the network thread."""
         self.acknowledged.append((mid, refusal))
         self._wake()
 
     def collect_acknowledged(self, numbers: list[int]) -> None:
-        """Take the broker's answers; append the numbers of the messages that it has acknowledged."""
+        """Process the queued answers; append the numbers of acknowledged messages to ``numbers``."""
         while self.acknowledged:
             mid, refusal = self.acknowledged.popleft()
             message = self.in_flight.pop(mid, None)
@@ -139,42 +139,42 @@ class BrokerChannel:
                 self._back_off(message, refusal)
             elif message.number < self._first_refused.get(message.job, message.number + 1):
                 numbers.append(message.number)
-            # Else an earlier event of the job was refused: this one is sent again behind that, to be in order.
+            # Otherwise an earlier event of the job was refused: this one is sent again after it, to keep the order.
 
     def forget_delivered(self, numbers: set[int]) -> None:
-        """Forget the last messages of jobs that are among those marked as delivered."""
+        """Forget the last sent messages that are now marked as delivered."""
         for job in [job for job, number in self.last_sent.items() if number in numbers]:
             del self.last_sent[job]
 
-    # -- loss and refusal
+    # -- disconnects and refusals
 
     def handle_disconnect(self) -> None:
-        """Forget what was in flight, which is sent again from the outbox. Call ``collect_acknowledged`` before."""
+        """Forget the messages in flight, which are sent again from the outbox; call ``collect_acknowledged`` first."""
         self._fall_back_to_serial()
         self.acknowledged.clear()
         self.in_flight.clear()
         self.last_sent.clear()
-        self._on_room()
+        self._on_free_slots()
 
     def _fall_back_to_serial(self) -> None:
-        """Send the next messages one at a time, when the connection was lost with messages in flight.
+        """Send the next messages one at a time if the connection was lost with messages in flight.
 
         Some brokers disconnect on a message that they do not accept, with or without a reason: MQTT 3.1.1 has no other
-        answer, Mosquitto 2.0.11 does it in MQTT 5 as well, and its reason is lost when more was in flight. Of a message
-        that is alone in flight the answer arrives, or it is known which message it was, and that job alone backs off.
+        answer, Mosquitto 2.0.11 does it in MQTT 5 as well, and its reason is lost if other messages were in flight. For
+        a message that is alone in flight, either the answer arrives or the cause is known, and only its job backs off.
         """
         if not self.in_flight:
             return
         if self._serial_remaining and len(self.in_flight) == 1:
             [message] = self.in_flight.values()
             if message.number == self._suspect:
-                self._back_off(message, "it hangs up each time")
+                self._back_off(message, "it disconnects each time")
             self._suspect = message.number
         self._serial_remaining = SERIAL_SENDS
 
     def _back_off(self, message: OutboxMessage, refusal: str) -> None:
-        """Leave a job alone for a while, because the broker accepts none of its events now; others go on."""
-        self._on_room()
+        """Back off from a job of which the broker accepts no event now; other jobs continue."""
+        self._on_free_slots()
         self.last_sent.pop(message.job, None)
         self._first_refused[message.job] = min(message.number, self._first_refused.get(message.job, message.number))
         if message.job not in self.backoff_until:
@@ -185,17 +185,17 @@ class BrokerChannel:
             )
 
     def end_backoffs(self) -> None:
-        """End the backoffs whose time is over."""
+        """End the backoffs that have expired."""
         now = self._clock()
         for job in [job for job, until in self.backoff_until.items() if now >= until]:
             if any(message.job == job for message in self.in_flight.values()):
-                continue  # the broker still owes an answer about an earlier event
+                continue  # the answer to an earlier event is still outstanding
             del self.backoff_until[job], self._first_refused[job]
-            self._on_room()
+            self._on_free_slots()
 
 
 class ChannelQuota:
-    """What one pass over the outbox may take, per channel.
+    """The number of messages that one pass over the outbox may read, per channel.
 
     Args:
         channels: the open channels, by broker.
@@ -203,7 +203,7 @@ class ChannelQuota:
         now: the current time, monotonic seconds.
 
     Attributes:
-        has_backlog: whether there was anything to deliver.
+        has_backlog: True if there was anything to deliver.
     """
 
     def __init__(
@@ -219,24 +219,24 @@ class ChannelQuota:
         self.has_backlog = False
 
     def allowance(self, settings: BrokerSettings, job: int) -> tuple[int, int]:
-        """Return after which of a job's messages to continue, and how many may be taken; open the channel if needed."""
+        """Return after which message to continue and how many may be read, opening the channel if needed."""
         self.has_backlog = True
         channel = self._channels.get(settings)
         if channel is None:
             channel = self._channels[settings] = self._open_channel(settings)
-        channel.used_at = self._now
+        channel.last_active_at = self._now
         if job in channel.backoff_until:
             return 0, 0
         return channel.last_sent.get(job, 0), min(MAX_EVENTS_PER_JOB, self._free_slots(settings, channel))
 
     def reserve(self, settings: BrokerSettings, events: int) -> None:
-        """Count in messages that were taken."""
+        """Subtract messages that were read from the quota."""
         self._reserved[settings] = self._reserved.get(settings, 0) + events
 
     def is_exhausted(self) -> bool:
         """Return whether no connected broker can take more.
 
-        A broker that is not connected does not count: behind its jobs there may be those of another one.
+        A broker that is not connected does not count: its jobs may be followed by those of another broker.
         """
         connected = [item for item in self._channels.items() if item[1].link.connection is not None]
         return bool(connected) and all(self._free_slots(*item) <= 0 for item in connected)

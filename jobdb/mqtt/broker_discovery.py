@@ -1,6 +1,6 @@
-"""Which broker to subscribe at, when the caller does not name one with all that it takes to get in.
+"""Broker discovery: chooses the broker to subscribe at, and the credentials, if the caller does not specify both.
 
-Called by ``jobdb subscribe --broker`` and ``--from-broker`` and by programs; reads the live jobs' brokers.
+Called by the command ``subscribe`` and by programs; reads the live jobs' brokers.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 def subscriber_settings(
     registry: Registry, job_id: str | None = None, *, address: str | None = None, environment: Environment | None = None
 ) -> BrokerSettings:
-    """Return the broker to subscribe at: the address given, else the job's, else the environment's, else all jobs' one.
+    """Return the broker to subscribe at: the given one, the job's, the environment's, or the only one of all jobs.
 
-    Where the environment names that broker and a user, we subscribe as that user: a job's own user may have no right
-    but to publish on its job's topic.
+    If the environment names that broker and a user, we subscribe as that user: a job's own user may only be allowed to
+    publish on its job's topic.
 
     Args:
-        registry: has the jobs' brokers and their passwords.
+        registry: the registry with the jobs' brokers and their passwords.
         job_id: the job to follow; None: all.
         address: ``host``, ``host:port`` or ``mqtts://user@host:port``; None: find one.
         environment: read now when None.
 
     Raises:
-        UnknownJob: there is none of that id.
+        UnknownJob: there is no job with that id.
         InvalidInput: no broker is known, or several are.
     """
     environment = environment or Environment.read()
@@ -75,7 +75,7 @@ def subscriber_settings(
 
 
 def _environment_login(broker: Broker, environment: Environment) -> BrokerSettings | None:
-    """Return the environment's settings for a broker, if it names that one and a user or certificate for it."""
+    """Return the environment's settings for a broker if it names that broker and a user or certificate for it."""
     own_settings = environment.broker
     if own_settings is None or not own_settings.is_at(broker.host, broker.port):
         return None
@@ -85,7 +85,7 @@ def _environment_login(broker: Broker, environment: Environment) -> BrokerSettin
 
 
 def _known_brokers(registry: Registry, environment: Environment) -> list[BrokerSettings]:
-    """Return the brokers of the live jobs, each with its credentials once."""
+    """Return the brokers of the live jobs; each combination of broker and credentials once."""
     store = registry.store
     with store.read() as tx:
         rows = tx.all(SUBSCRIBER.brokers_of_live_jobs)
@@ -93,6 +93,6 @@ def _known_brokers(registry: Registry, environment: Environment) -> list[BrokerS
     for text, job_id, has_password in rows:
         record = broker_from_json(text, bool(has_password))
         assert record is not None
-        password = registry.engine.broker(job_id)[1] if has_password else None
+        _broker, password = registry.engine.broker(job_id) if has_password else (None, None)
         found.setdefault(environment.settings(record, password))
     return list(found)

@@ -1,11 +1,11 @@
-"""One MQTT connection, from CONNECT to its end: a thin, typed wrapper around paho-mqtt.
+"""An MQTT connection, from CONNECT to its end: a thin, typed wrapper around paho-mqtt.
 
-Opened by :mod:`.reconnecting` alone. A connection is used once. paho would reconnect by itself and resend what it had
-in flight, in an order and with message ids of its own; here the database is authoritative, so a lost connection is
-discarded with everything in it and the next one begins from the outbox or from the broker's session.
+Opened only by :mod:`.reconnecting`. A connection is used once. paho would reconnect by itself and resend the messages
+in flight in its own order and with its own message ids; here the database is authoritative, so a lost connection is
+discarded with everything in it, and the next one begins from the outbox or from the broker's session.
 
-paho's network loop runs in a thread of ours, so that its end, for whatever reason, is always noticed; a registered
-write callback keeps ``publish`` from writing to the socket in the caller's thread at the same time.
+paho's network loop runs in our own thread, so that its end, for whatever reason, is always noticed; a registered write
+callback keeps ``publish`` from writing to the socket in the caller's thread at the same time.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ DISCONNECT_TIMEOUT_SEC = 5.0
 _DISCONNECT_IDLE_SEC = 0.5
 _POLL_INTERVAL_SEC = 0.05
 CONNACK_TIMEOUT_SEC = {MQTT_5: 5.0, MQTT_311: 10.0}
-"""How long to wait for the answer to CONNECT, in seconds, by version.
+"""The time to wait for the answer to CONNECT, in seconds, by version.
 
-A broker of MQTT 3.1.1 may wait for more of a CONNECT of MQTT 5 and never answer."""
+An MQTT 3.1.1 broker may take an MQTT 5 CONNECT for an incomplete one and never answer."""
 MAX_IN_FLIGHT = 500
 MAX_PACKET_BYTES = MAX_PAYLOAD_BYTES + 65_536
 """The largest packet that the broker may send (MQTT 5): no event with its topic and properties is larger."""
 OVERSIZED_PAYLOAD = bytes(MAX_PAYLOAD_BYTES + 1)
-"""Replaces the payload of a message that is too large to be an event, which is not kept."""
+"""The replacement for the payload of a message that is too large to be an event."""
 _SESSION_TAKEN_OVER = 0x8E
 _FIRST_FAILURE_CODE = 0x80
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A received message. It is acknowledged through the connection that it arrived on, or never."""
+    """A received message, which can be acknowledged only through the connection that it arrived on."""
 
     connection: Connection
     mid: int
@@ -63,33 +63,33 @@ class Message:
     qos: int
 
     def acknowledge(self) -> None:
-        """Tell the broker not to send it again. Without effect when the connection has ended."""
+        """Acknowledge it, so that the broker does not send it again. Has no effect if the connection has ended."""
         if self.qos == 1:
             self.connection.acknowledge(self.mid)
 
 
 class Connection:
-    """One MQTT connection.
+    """An MQTT connection.
 
     Args:
         settings: the broker.
-        client_id: under which the broker knows us.
+        client_id: our client id at the broker.
         version: MQTT_5 or MQTT_311.
-        session_sec: how long the broker keeps our session after a disconnect, in seconds; 0: begin clean.
+        session_sec: how long the broker keeps our session after a disconnect, in seconds; 0: a clean start.
         on_message: called in the network thread for each message. Nothing else is read while it runs, and the
-            connection ends when it raises.
+            connection ends if it raises.
         on_acknowledged: called in the network thread with a message id and the broker's reason for refusing the
-            message; None: it took it.
+            message, or None if it was accepted.
         on_end: called in the network thread when the connection has ended.
 
     Attributes:
-        session_present: the broker still had our session.
-        max_in_flight: how many unacknowledged messages the broker accepts.
+        session_present: True if the broker still had our session.
+        max_in_flight: the maximum number of unacknowledged messages that the broker accepts.
         max_packet_bytes: the largest packet that the broker accepts, in bytes; None: no limit.
-        retain_available: whether the broker accepts retained messages.
-        ended: set when the connection has ended, after the two that follow.
-        close_reason: why it has ended; empty before.
-        session_taken_over: whether the broker ended it because another client has connected with our id.
+        retain_available: True if the broker accepts retained messages.
+        ended: set when the connection has ended, after the two attributes below.
+        close_reason: why it has ended; empty before that.
+        session_taken_over: True if the broker ended it because another client has connected with our id.
     """
 
     def __init__(
@@ -144,10 +144,10 @@ class Connection:
         return client
 
     def open(self) -> None:
-        """Connect; return once the broker has accepted the connection.
+        """Connect, and return once the broker has accepted the connection.
 
         Raises:
-            ConnectionFailed: it cannot be reached, its certificate does not verify, or it refuses.
+            ConnectionFailed: the broker cannot be reached, its certificate does not verify, or it refuses us.
         """
         try:
             if self.version == MQTT_5:
@@ -165,10 +165,12 @@ class Connection:
             else:
                 self._client.connect(self.settings.host, self.settings.port, KEEPALIVE_SEC)
         except ssl.SSLError as error:
-            reason = getattr(error, "verify_message", "") or error.reason or "the TLS handshake failed"
+            verification = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
+            reason = verification or error.reason or "the TLS handshake failed"
             raise ConnectionFailed(f"TLS: {reason}") from error
         except (OSError, ValueError) as error:
-            raise ConnectionFailed(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+            raise ConnectionFailed(reason) from error
         self._thread.start()
         connack_timeout_sec = CONNACK_TIMEOUT_SEC[self.version]
         answered = self._connect_done.wait(connack_timeout_sec)
@@ -184,7 +186,7 @@ class Connection:
         )
 
     def _run(self) -> None:
-        """Run paho's loop until the connection has ended: the network thread."""
+        """Run paho's loop until the connection has ended, in the network thread."""
         close_reason = ""
         try:
             while self._client.loop(1.0) == 0:
@@ -226,8 +228,8 @@ class Connection:
         """Give the broker time to read our DISCONNECT before paho closes the socket.
 
         A socket that is closed while the broker still writes to it (acknowledgements, messages) answers with a reset,
-        and a broker that receives a reset discards what it has not read yet. Most brokers close at once when they have
-        read the DISCONNECT; one that leaves the closing to us sends nothing more.
+        and a broker that receives a reset discards the data that it has not yet read. Most brokers close the connection
+        as soon as they have read the DISCONNECT; one that leaves the closing to us sends nothing more.
         """
         if not self._disconnecting:
             return
@@ -263,7 +265,7 @@ class Connection:
     # -- use
 
     def publish(self, topic: str, payload: str, *, retain: bool) -> int:
-        """Hand a message to the network thread, at QoS 1; return its message id."""
+        """Pass a message to the network thread, at QoS 1; return its message id."""
         return self._client.publish(topic, payload.encode(), qos=1, retain=retain and self.retain_available).mid
 
     def acknowledge(self, mid: int) -> None:
@@ -277,8 +279,8 @@ class Connection:
         Args:
             filters: topic filters. Their retained messages arrive if the session did not have the filter yet (MQTT 5),
                 or each time (MQTT 3.1.1).
-            on_wait: called repeatedly until the answer arrives: it may be queued behind more messages than there is
-                room for, so the caller has to take them.
+            on_wait: called repeatedly until the answer arrives: the answer may be queued behind more messages than
+                fit into the inbox, so the caller has to process them.
 
         Returns:
             The filters that the broker refused, each with its reason.
@@ -315,12 +317,12 @@ class Connection:
         return [f"{name} ({reason})" for name, reason in answers if reason.value >= _FIRST_FAILURE_CODE]
 
     def close(self, *, forget_session: bool = False) -> None:
-        """Disconnect; what was handed over before is sent first.
+        """Disconnect after sending the messages that were passed to ``publish``.
 
-        A healthy broker has read all of it then; only an acknowledgement proves it.
+        A healthy broker has then read all of them, but only an acknowledgement proves it.
 
         Args:
-            forget_session: the broker need not keep our session (MQTT 5; earlier versions keep it).
+            forget_session: True if the broker need not keep our session (MQTT 5; earlier versions keep it).
         """
         if not self.ended.is_set() and self._thread.is_alive():
             self.close_reason = self.close_reason or "we ended it"

@@ -1,8 +1,8 @@
-"""Receiving messages from a broker: accepted in batches, acknowledged once that is durable.
+"""The consumer: accepts messages from a broker in batches, and acknowledges each batch once it is durable.
 
-Runs in a thread of its own, so that a slow handler delays no acceptance. All that has arrived is accepted in one
-transaction and then acknowledged in the order of arrival; what was not acknowledged is delivered again. What does not
-arrive comes from :mod:`.backfill`. Called by :mod:`.subscriber`; calls the engine and :mod:`.reconnecting`.
+Runs in its own thread, so that a slow handler does not delay acceptance. All messages that have arrived are accepted in
+one transaction and then acknowledged in the order of arrival; unacknowledged messages are delivered again. Events that
+do not arrive are supplied by :mod:`.backfill`. Called by :mod:`.subscriber`; calls the engine and :mod:`.reconnecting`.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ _RAPID_DISCONNECT_LIMIT = 3
 
 
 class BrokerConsumer:
-    """Accepts for one subscriber from one broker.
+    """The consumer of one subscriber at one broker.
 
     Args:
         engine: the registry's engine.
-        subscriber: the observer's name.
+        subscriber: the name of the subscriber.
         settings: the broker.
-        client_id: under which the broker keeps our session.
+        client_id: the client id under which the broker keeps our session.
         job_id: only this job; None: all.
-        filters: for one job, its topic; for all jobs, topic filters besides the topics of live jobs.
+        filters: for one job, its topic; for all jobs, topic filters in addition to the topics of live jobs.
         start: where a subscriber that is new to a job begins: "beginning" or "now".
         window: as for ``Registry.accept``.
         session_sec: how long the broker keeps our session, in seconds.
-        grace_sec: how long the broker may take to deliver what is recorded here, in seconds.
-        report: takes sentences about the progress and about refusals.
-        on_accepted: called with each event that was accepted from the broker, in the consumer's thread.
+        grace_sec: how long the broker may take to deliver an event that is recorded here, in seconds.
+        report: called with sentences about progress and refusals.
+        on_accepted: called with each event accepted from the broker, in the consumer's thread.
     """
 
     def __init__(
@@ -106,19 +106,19 @@ class BrokerConsumer:
         self._topics = TopicSubscriptions(
             engine.store, self._link, topics=filters, follow_live_jobs=job_id is None, report=report
         )
-        self._thread = threading.Thread(target=self._run, name="jobdb consumer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="jobdb-consumer", daemon=True)
 
-    # -- for the follower
+    # -- called by the follower
 
     def start(self) -> None:
-        """Start the thread; return at once."""
+        """Start the thread and return immediately."""
         self._thread.start()
 
     def stop(self, *, forget_session: bool = False) -> None:
-        """Stop: what was accepted is acknowledged, everything else is delivered again.
+        """Stop, acknowledging the accepted messages; all others are delivered again.
 
         Args:
-            forget_session: the broker need not keep our session.
+            forget_session: True if the broker need not keep our session.
         """
         self._forget_session = forget_session
         self._stop.set()
@@ -127,7 +127,7 @@ class BrokerConsumer:
             self._thread.join(15.0)
 
     def next_ready_job(self, timeout_sec: float) -> str | None:
-        """Return a job of which something was accepted; None when there is none within the time, in seconds.
+        """Return a job of which events were accepted; None if there is none within ``timeout_sec`` seconds.
 
         Raises:
             JobdbError: the failure that ended the consumer.
@@ -138,15 +138,15 @@ class BrokerConsumer:
         return job_id
 
     def raise_failure(self) -> None:
-        """Raise the failure that ended the consumer, if one did."""
+        """Raise the error that ended the consumer, if any."""
         if self._failure is not None:
             raise self._failure
 
-    # -- the thread
+    # -- the consumer's thread
 
     def _enqueue(self, message: Message) -> None:
-        """Take a message in. Called in the network's thread."""
-        self._activity.set()  # first: where the inbox is full, it is the consumer that makes room
+        """Queue a message. Called in the network thread."""
+        self._activity.set()  # first: if the inbox is full, the consumer has to make space
         self._inbox.put(message)
         self._activity.set()
 
@@ -171,9 +171,7 @@ class BrokerConsumer:
             self._topics.reset()
             self._next_sweep_at = 0.0
         if disconnects < _RAPID_DISCONNECT_LIMIT <= self._link.rapid_disconnects:
-            self._report(
-                f"the connection is lost again and again: does another process subscribe as {self._subscriber!r}?"
-            )
+            self._report(f"the connection is lost repeatedly: does another process subscribe as {self._subscriber!r}?")
         try:
             self._accept_waiting()
             self._refusals.report_dropped(self._inbox.pop_dropped_count())
@@ -189,7 +187,7 @@ class BrokerConsumer:
         self._activity.set()
 
     def _check_taken_over(self) -> None:
-        """Fail when another client took over our session. MQTT 5 has a reason code for it, which some brokers omit."""
+        """Fail if another client took over our session. MQTT 5 has a reason code for it, which some brokers omit."""
         connection = self._link.connection
         if connection is not None and connection.session_taken_over:
             raise Refused(
@@ -201,7 +199,7 @@ class BrokerConsumer:
     # -- accepting
 
     def _accept_waiting(self) -> None:
-        """Accept what waits, for a bounded time: there is more to do, however much arrives."""
+        """Accept waiting messages for a bounded time, since there is other work however many arrive."""
         until = time.monotonic() + ACCEPT_BUDGET_SEC
         while self._inbox and not self._stop.is_set():
             if time.monotonic() > until:
@@ -210,17 +208,17 @@ class BrokerConsumer:
             self._accept_batch()
 
     def _accept_while_subscribing(self) -> None:
-        """Accept what waits while the broker's answer is awaited: a busy database must not end that wait."""
+        """Accept waiting messages while waiting for the broker's answer, which a busy database must not interrupt."""
         try:
             self._accept_waiting()
         except Busy as busy:
             self._report_busy(busy)
 
     def _accept_batch(self) -> None:
-        """Accept all that has arrived, up to a bound, in one transaction; then acknowledge it, in order.
+        """Accept the messages that have arrived, up to a limit, in one transaction; then acknowledge them in order.
 
         Raises:
-            Busy: the database was locked for too long. The batch is kept as it is and accepted by the next call.
+            Busy: the database was locked for too long. The batch is kept unchanged and accepted by the next call.
         """
         batch = self._batch
         if batch is None:
@@ -242,7 +240,7 @@ class BrokerConsumer:
         )
 
     def _select(self, batch: PendingBatch) -> list[PrecheckedArrival]:
-        """Return the arrivals of a batch that are to be accepted or refused, after filling the gaps before them."""
+        """Fill the gaps before the arrivals of a batch; return the arrivals to accept or refuse."""
         progress = BatchProgress(self._backfill, batch.arrivals)
         selected = []
         for index, message in enumerate(batch.messages):
@@ -253,18 +251,18 @@ class BrokerConsumer:
         return selected
 
     def _belongs_to_another_job(self, arrival: PrecheckedArrival, topic: str) -> bool:
-        """Return whether an event is another job's, on that job's topic: then this subscriber does not judge it."""
+        """Return whether an event is another job's and arrived on its topic, so that this subscriber ignores it."""
         job_id = arrival.job_id
         if self._job_id is None or job_id is None or job_id == self._job_id:
             return False
         return self._backfill.is_topic_of(job_id, topic)
 
     def _fill_gap_before(self, batch: PendingBatch, index: int, progress: BatchProgress) -> bool:
-        """Accept from the database what is missing before an event; return whether the event itself is of interest.
+        """Accept the events missing before an event from the database; return whether the event itself is relevant.
 
-        A job that is seen for the first time is begun, and what is recorded between the last accepted event and this
-        one is accepted first: the broker has lost it, or delivered it before we subscribed. That is done for an
-        authentic event only: a forged one must change nothing.
+        A job that is seen for the first time is begun, and the events recorded between the last accepted one and this
+        one are accepted first: the broker has lost them, or delivered them before we subscribed. This is done only for
+        an authentic event: a forged one must change nothing.
         """
         wire, retained = batch.arrivals[index].wire, batch.messages[index].retained
         if wire is None:
@@ -280,7 +278,7 @@ class BrokerConsumer:
             if cursor is None:
                 return True
             if retained and wire.seq <= cursor.start_seq and self._backfill.is_recorded(wire):
-                return False  # the broker tells a new subscriber of an end before its time: nothing new, and no alarm
+                return False  # a retained end from before a new subscriber began: nothing new, and not a refusal
             last = max(cursor.last_seq, last)
             if wire.seq > last + 1:
                 self._backfill.fill_gap(wire.job_id, last, wire.seq)

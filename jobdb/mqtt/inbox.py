@@ -1,8 +1,8 @@
-"""The bounded queue of messages between the network's thread and the consumer's.
+"""The inbox: a bounded queue of messages between the network thread and the consumer's thread.
 
-Whoever may publish on a topic can send faster than events are accepted. When the queue is full, a message at QoS 0,
-which carries no guarantee, is dropped. At QoS 1 the network's thread waits for space, so that nothing more is read and
-the broker keeps the rest; it does not wait so long that the broker would consider the connection dead.
+Anyone who may publish on a topic can send faster than events are accepted. If the queue is full, a message at QoS 0,
+which has no delivery guarantee, is dropped. At QoS 1 the network thread waits for space, so that nothing more is read
+and the broker keeps the rest; the wait is shorter than the time after which the broker considers the connection dead.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from .connection import KEEPALIVE_SEC, Message
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = (8 * 1_048_576, 32 * 1_048_576)
-"""By QoS: at 0, and at 1."""
+"""The capacity in bytes, for QoS 0 and for QoS 1."""
 _OVERHEAD_BYTES = 512
 MAX_WAIT_SEC = KEEPALIVE_SEC / 3
 
 
 class InboxFull(Exception):
-    """There was no space in time for a message at QoS 1; the connection ends, and the broker sends it again."""
+    """Raised when a message at QoS 1 finds no space in time; the connection ends, and the broker sends it again."""
 
 
 class Inbox:
     """A bounded queue of messages.
 
     Args:
-        max_messages: how many messages it holds at QoS 0, and as many again at QoS 1.
-        max_bytes: how many bytes it holds at QoS 0, and how many more at QoS 1.
+        max_messages: the capacity in messages, for QoS 0 and for QoS 1 each.
+        max_bytes: the capacity in bytes, for QoS 0 and for QoS 1.
         max_wait_sec: how long a message at QoS 1 waits for space, in seconds.
     """
 
@@ -78,7 +78,7 @@ class Inbox:
             self._messages.append(message)
 
     def peek(self, max_messages: int, max_bytes: int) -> list[Message]:
-        """Return the oldest messages, as many as fit into the bounds and at least one; they stay until ``remove``."""
+        """Return the oldest messages within the limits, at least one; they stay in the queue until ``remove``."""
         found: list[Message] = []
         size = 0
         with self._not_full:
@@ -106,7 +106,7 @@ class Inbox:
         return dropped
 
     def close(self) -> None:
-        """End every wait for space: nothing is removed any more."""
+        """End every wait for space, because nothing will be removed any more."""
         with self._not_full:
             self._closed = True
             self._not_full.notify_all()

@@ -1,7 +1,7 @@
-"""The outbox as the relay reads it: the interface, and the outbox of a registry.
+"""Outboxes as the relay reads them: the protocol, and the outbox of a registry.
 
-Called by the relay. Each pass is one read transaction; a pass over the jobs of a broker that is down costs one step of
-an index per job, however many events wait for it. A ticket's outbox is in ``ticket_outbox``.
+Called by the relay. Each pass is one read transaction; a pass over the jobs of a broker that is down costs one index
+step per job, however many events wait for it. A ticket's outbox is in ``ticket_outbox``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _CACHE_SIZE = 4096
 
 
 class SendQuota(Protocol):
-    """What one pass over an outbox may take."""
+    """The number of messages that one pass over an outbox may read."""
 
     def allowance(self, settings: BrokerSettings, job: int) -> tuple[int, int]:
-        """Return after which of a job's messages to continue, and how many may be taken."""
+        """Return after which of a job's messages to continue, and how many may be read."""
         ...
 
     def reserve(self, settings: BrokerSettings, events: int) -> None:
-        """Count in messages that were taken."""
+        """Subtract messages that were read from the quota."""
         ...
 
     def is_exhausted(self) -> bool:
@@ -50,13 +50,13 @@ class OutboxMessage:
     """An event that waits for its broker.
 
     Attributes:
-        number: identifies it in its outbox; a job's numbers ascend with its seqs.
+        number: its key in the outbox; a job's numbers ascend with its seqs.
         job: the job's row in the outbox's database.
         job_id: the job.
         seq: the event's number within the job.
         topic: the topic to publish it on.
         payload: the wire form.
-        retain: whether the broker should retain it.
+        retain: True if the broker should retain it.
         settings: the broker.
     """
 
@@ -71,7 +71,7 @@ class OutboxMessage:
 
 
 class Outbox(Protocol):
-    """The source of a relay's messages. All that ``read`` returns is durable."""
+    """The source of a relay's messages. Every message that ``read`` returns is durable."""
 
     def read(self, quota: SendQuota) -> list[OutboxMessage]:
         """Return waiting messages, each job's in order, within the quota."""
@@ -82,32 +82,32 @@ class Outbox(Protocol):
         ...
 
     def count_pending(self) -> int:
-        """Return how many messages wait."""
+        """Return the number of waiting messages."""
         ...
 
     def acquire_lease(self, holder: str, lease_ms: int) -> bool:
-        """Acquire or renew the right to deliver, for a time in milliseconds; False while another relay has it."""
+        """Acquire or renew the lease for ``lease_ms`` milliseconds; return False while another relay holds it."""
         ...
 
     def release_lease(self, holder: str) -> None:
-        """Release the right to deliver."""
+        """Release the lease."""
         ...
 
     def client_id(self, settings: BrokerSettings) -> str:
-        """Return the one client id under which this outbox is delivered to a broker, by whichever relay."""
+        """Return the client id under which every relay delivers this outbox to a broker."""
         ...
 
     def data_version(self) -> int:
-        """Return a number that changes when something was committed."""
+        """Return a number that changes with every commit."""
         ...
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> None:
-        """Wait until ``data_version()`` differs from ``seen`` or the time, in seconds, is over."""
+        """Wait until ``data_version()`` differs from ``seen``, for at most ``timeout_sec`` seconds."""
         ...
 
 
 class _UndeliveredJob(NamedTuple):
-    """A row of ``undelivered_jobs``: a job with waiting events, and its broker as it is stored."""
+    """A row of ``undelivered_jobs``: a job with waiting events, and its broker as stored."""
 
     job: int
     job_id: str
@@ -121,9 +121,9 @@ class RegistryOutbox:
 
     Args:
         engine: the registry's engine.
-        environment: the environment's broker settings; read now when None.
+        environment: the environment's broker settings; read now if None.
         job_id: deliver only this job's events.
-        report: takes a sentence about each job whose broker cannot be used.
+        report: called with a sentence about each job whose broker cannot be used.
 
     Raises:
         MovedOrCopied: the database may be a copy, which must not deliver in the original's name.
@@ -144,7 +144,7 @@ class RegistryOutbox:
         self._report = report
         self._identity = require_place(self._store)
         self._settings: dict[tuple[str, bytes | None], BrokerSettings | None] = {}
-        self._continue_after = 0  # the job at which the last round stopped
+        self._continue_after = 0  # the last job of the previous round
 
     def read(self, quota: SendQuota) -> list[OutboxMessage]:
         messages: list[OutboxMessage] = []
@@ -160,7 +160,7 @@ class RegistryOutbox:
         return messages
 
     def _read_jobs_round_robin(self, tx: Transaction, quota: SendQuota, messages: list[OutboxMessage]) -> None:
-        """Read the waiting jobs in turn, beginning behind the job at which the last round stopped."""
+        """Read the waiting jobs in turn, beginning after the last job of the previous round."""
         begun_at = after = self._continue_after
         wrapped = begun_at == 0
         while True:
@@ -197,7 +197,7 @@ class RegistryOutbox:
         return bool(rows)
 
     def _settings_of(self, job: _UndeliveredJob) -> BrokerSettings | None:
-        """Return the settings of a job's broker; None where its record cannot be used, which is reported once."""
+        """Return the settings of a job's broker; None if its record cannot be used, which is reported once."""
         if job.broker is None:
             return None
         key = (job.broker, job.sealed_password)
@@ -224,7 +224,8 @@ class RegistryOutbox:
             with self._store.read() as tx:
                 row = tx.one(OUTBOX.count_undelivered_of_job, job_id=self._job_id)
                 return int(row[0]) if row is not None else 0
-        return self._engine.outbox_size()[0]
+        waiting, _oldest_ms = self._engine.outbox_size()
+        return waiting
 
     def acquire_lease(self, holder: str, lease_ms: int) -> bool:
         return self._engine.acquire_lease(LEASE, holder=holder, lease_ms=lease_ms)
@@ -233,8 +234,8 @@ class RegistryOutbox:
         self._engine.release_lease(LEASE, holder=holder)
 
     def client_id(self, settings: BrokerSettings) -> str:
-        # Two sets of credentials for one broker are two connections and need two ids. The identity, random and never
-        # published, keeps anybody from trying passwords against the digest.
+        # Two sets of credentials for one broker are two connections and need two ids. The registry's identity, random
+        # and never published, prevents guessing passwords from the digest.
         parts = (settings.username, settings.password, settings.certfile)
         return settings.client_id("relay", self._identity, *(part or "" for part in parts))
 

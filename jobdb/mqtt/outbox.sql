@@ -1,6 +1,6 @@
 -- Statements of a registry's outbox, as the relay reads it.
 
--- undelivered_jobs: the jobs with undelivered events, by number; one step of the index per job, however many events.
+-- undelivered_jobs: the jobs with undelivered events, by number; one index step per job, however many events.
 WITH RECURSIVE waiting (job, place) AS (
     SELECT min(o.job), 1 FROM outbox AS o WHERE o.job > :after
     UNION ALL
@@ -28,5 +28,5 @@ ORDER BY o.event LIMIT :limit;
 -- count_undelivered_of_job: the number of undelivered events of a job.
 SELECT count(*) FROM jobs AS j JOIN outbox AS o ON o.job = j.id WHERE j.job_id = :job_id;
 
--- job_instance: tells a job from others that have or had its id.
+-- job_instance: distinguishes a job from others that have or had its id.
 SELECT id, created_ms FROM jobs WHERE job_id = :job_id;

@@ -1,7 +1,7 @@
-"""Making paho-mqtt's objects: the client with its TLS context, and the properties of packets.
+"""Factories for paho-mqtt's objects: the client with its TLS context, and the properties of packets.
 
-Called by :mod:`.connection`, which alone uses the client. paho is imported when the first connection is opened, so that
-importing ``jobdb.mqtt`` needs no paho.
+Called by :mod:`.connection`, the only user of the client. paho is imported when the first connection is opened, so that
+importing ``jobdb.mqtt`` does not require it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ MQTT_5, MQTT_311 = 5, 4
 
 
 class ConnectionFailed(Exception):
-    """The broker could not be reached or refused; never leaves this package.
+    """Raised when the broker cannot be reached or refuses us; never leaves this package.
 
     Attributes:
-        other_version: whether the broker may speak another version of MQTT.
+        other_version: True if the broker may speak another version of MQTT.
     """
 
     def __init__(self, reason: str, *, other_version: bool = False) -> None:
@@ -51,7 +51,7 @@ def import_paho() -> Any:
 def make_client(
     settings: BrokerSettings, client_id: str, *, version: int, clean_session: bool, connect_timeout_sec: float
 ) -> Client:
-    """Return a client that is not connected yet. It does not reconnect and does not acknowledge by itself.
+    """Return a client that is not yet connected and neither reconnects nor acknowledges by itself.
 
     Raises:
         ConnectionFailed: the certificate files cannot be used.
@@ -65,7 +65,7 @@ def make_client(
         reconnect_on_failure=False,
         manual_ack=True,
     )
-    client.max_inflight_messages = 0  # unlimited there: the relay counts, by the broker's limit
+    client.max_inflight_messages = 0  # unlimited: the relay enforces the broker's limit
     client.connect_timeout = connect_timeout_sec
     if settings.username is not None or settings.password is not None:
         client.username_pw_set(settings.username or "", settings.password)
@@ -87,7 +87,7 @@ def connect_properties(*, session_sec: int, receive_maximum: int, max_packet_byt
 
 
 def forget_session_properties() -> Any:
-    """Return the properties of an MQTT 5 DISCONNECT after which the broker keeps no session."""
+    """Return the properties of an MQTT 5 DISCONNECT that ends the session."""
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 
@@ -97,7 +97,7 @@ def forget_session_properties() -> Any:
 
 
 def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
-    """Return a context that verifies the broker's certificate and name, with our own certificate if there is one."""
+    """Return a context that verifies the broker's certificate and name, with our own certificate if configured."""
     for path in (settings.ca_certs, settings.certfile, settings.keyfile):
         if path is not None:
             try:

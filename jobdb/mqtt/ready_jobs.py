@@ -1,4 +1,4 @@
-"""The queue of jobs of which something was accepted: filled by the consumer's thread, emptied by the iterator's."""
+"""The queue of jobs with newly accepted events, from the consumer's thread to the iterator's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..system.interrupt_safe_flag import Flag
 
 
 class ReadyJobs:
-    """A queue of job ids, each at most once. Safe to share between threads."""
+    """A thread-safe queue of job ids, each at most once."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, None] = OrderedDict()
@@ -19,7 +19,7 @@ class ReadyJobs:
         self._closed = False
 
     def put(self, job_ids: Iterable[str]) -> None:
-        """Add jobs and wake whoever waits for one."""
+        """Add jobs and wake the threads that wait for one."""
         added = dict.fromkeys(job_ids)
         if added:
             with self._lock:
@@ -27,7 +27,7 @@ class ReadyJobs:
                 self._changed.set()
 
     def pop(self, timeout_sec: float) -> str | None:
-        """Take the job that has waited longest; None when there is none within the time, in seconds, or ever again."""
+        """Remove and return the first job; None after ``timeout_sec`` seconds without one, or once closed and empty."""
         self._changed.wait(timeout_sec)
         with self._lock:
             job_id = self._jobs.popitem(last=False)[0] if self._jobs else None
@@ -36,7 +36,7 @@ class ReadyJobs:
         return job_id
 
     def close(self) -> None:
-        """Make ``pop`` return at once from now on: no further job is added."""
+        """Make ``pop`` return immediately from now on, because no further job will be added."""
         with self._lock:
             self._closed = True
             self._changed.set()

@@ -1,7 +1,7 @@
-"""A connection to a broker that reconnects, after a backoff that grows and is jittered.
+"""A connection to a broker that reconnects, with exponential backoff and jitter.
 
 Used by the relay and the consumer, each from one thread: ``poll`` is called repeatedly and never blocks; connecting,
-which can take seconds, is done by a thread of its own.
+which can take seconds, is done in a separate thread.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _STABLE_SEC = 10.0
 
 
 class _ConnectAttempt(threading.Thread):
-    """One attempt to connect, in a thread of its own.
+    """An attempt to connect, in a separate thread.
 
     Args:
         connect: returns the open connection or raises.
         wake: called when the attempt has ended.
 
     Attributes:
-        result: the connection, or the reason why there is none; set once the thread has ended.
+        result: the connection, or the error; set once the thread has ended.
     """
 
     def __init__(self, connect: Callable[[], Connection], wake: Callable[[], None]) -> None:
@@ -53,19 +53,19 @@ class ReconnectingConnection:
 
     Args:
         settings: the broker.
-        client_id: under which the broker knows us.
-        session_sec: how long it keeps our session, in seconds; 0: each connection begins clean.
+        client_id: our client id at the broker.
+        session_sec: how long the broker keeps our session, in seconds; 0: each connection is a clean start.
         wake: called from other threads when ``poll`` should be called soon.
-        report: takes sentences about connections and failures.
+        report: called with sentences about connections and failures.
         on_message, on_acknowledged: as for :class:`Connection`.
         clock: monotonic seconds.
         jitter: returns a random number from 0 to 1.
 
     Attributes:
         connection: the open connection, or None.
-        failed_attempts: how often connecting has failed since the last connection that lasted.
-        rapid_disconnects: how many connections in a row were lost within seconds.
-        last_attempt_failed: whether the last attempt to connect failed.
+        failed_attempts: the number of failed attempts since the last connection that lasted.
+        rapid_disconnects: the number of consecutive connections that were lost within seconds.
+        last_attempt_failed: True if the last attempt to connect failed.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class ReconnectingConnection:
 
     @property
     def connecting(self) -> bool:
-        """Whether an attempt to connect is under way."""
+        """True while an attempt to connect is in progress."""
         return self._connector is not None
 
     def poll(self) -> bool:
-        """Begin an attempt, take its result, or notice a loss; return whether a connection was just made.
+        """Begin an attempt, take its result, or notice a lost connection; return whether a connection was just opened.
 
         Raises:
             InvalidInput: paho-mqtt is not installed.
@@ -140,7 +140,7 @@ class ReconnectingConnection:
         raise result
 
     def _connect(self) -> Connection:
-        """Open a connection, in the other version of MQTT when the broker does not understand the one that last worked.
+        """Open a connection, trying the other version of MQTT if the broker does not support the last one that worked.
 
         Called in the connector's thread.
         """
@@ -189,7 +189,7 @@ class ReconnectingConnection:
             self._report(f"no connection to the broker {self.settings}: {close_reason}; trying again until it works")
 
     def close(self, *, forget_session: bool = False) -> None:
-        """End the connection; an attempt that is under way ends by itself."""
+        """End the connection; an attempt in progress ends by itself."""
         self._closed.set()
         if self._connector is not None:
             self._connector.join(0.2)

@@ -1,9 +1,9 @@
 """The relay: delivers an outbox to its brokers, each job's events in seq order, at least once (QoS 1).
 
-Called by ``jobdb relay`` and ``publish --deliver``. One thread reads the outbox, sends, and marks what the brokers have
-acknowledged; only the outbox remembers what was sent, so the relay may be killed at any moment. One relay at a time
-delivers an outbox: it holds a lease, stops sending well before the lease can have expired, and connects under a client
-id that is always the same, so that a broker disconnects a relay that was suspended when its successor connects.
+Called by ``jobdb relay`` and ``publish --deliver``. One thread reads the outbox, sends messages, and marks those that
+the brokers have acknowledged. All state is in the outbox, so the relay may be killed at any time. One relay at a time
+delivers an outbox: it holds a lease, stops sending well before the lease can expire, and connects under a fixed client
+id, so that the broker disconnects a suspended relay when its successor connects.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class RelayResult:
     """The result of a run.
 
     Attributes:
-        delivered: how many events were acknowledged by brokers and marked as delivered.
-        is_leader: whether this relay held the lease; otherwise another relay delivers the outbox.
+        delivered: the number of events that brokers acknowledged and that were marked as delivered.
+        is_leader: True if this relay held the lease; otherwise another relay delivers the outbox.
     """
 
     delivered: int
@@ -46,13 +46,13 @@ class RelayResult:
 
 
 class Relay:
-    """Delivers one outbox until it is stopped.
+    """The relay of one outbox.
 
     Args:
-        outbox: what to deliver.
-        report: takes sentences about the progress.
+        outbox: the outbox to deliver.
+        report: called with sentences about progress.
         lease_sec: how long the lease lasts unless renewed, in seconds.
-        drain_sec: how long to continue delivering what waits after ``stop``, in seconds.
+        drain_sec: how long to continue delivering waiting events after ``stop``, in seconds.
         clock: monotonic seconds.
         jitter: returns a random number from 0 to 1.
 
@@ -81,7 +81,7 @@ class Relay:
         self._channels: dict[BrokerSettings, BrokerChannel] = {}
         self._activity = Flag()
         self._stop = Flag()
-        self._read_version: int | None = None  # None: read the outbox again, whether it has changed or not
+        self._read_version: int | None = None  # None: read the outbox again even if it has not changed
         self._read_at = 0.0
         self._has_backlog = False
         self._acknowledged: list[int] = []
@@ -89,20 +89,20 @@ class Relay:
         self._last_progress: tuple[float, int] = (0.0, 0)
 
     def stop(self) -> None:
-        """Ask the run to end, from any thread or signal handler."""
+        """Request the run to end; may be called from any thread or signal handler."""
         self._stop.set()
         self._activity.set()
 
     def run(self, *, until_empty: bool = False, one_try: bool = False, timeout_sec: float | None = None) -> RelayResult:
-        """Deliver.
+        """Deliver the outbox until stopped, or until a condition below ends the run.
 
         Args:
             until_empty: end when nothing waits any more, or when another relay holds the lease.
-            one_try: end as well when no broker can be reached or accepts what waits.
-            timeout_sec: end after so many seconds at the latest.
+            one_try: also end when no broker can be reached or accepts the waiting events.
+            timeout_sec: the maximum length of the run, in seconds; None: no limit.
 
         Returns:
-            How many events were delivered.
+            The number of events delivered, and whether this relay held the lease.
         """
         deadline = None if timeout_sec is None else self._clock() + timeout_sec
         standby_reported = is_leader = False
@@ -131,7 +131,7 @@ class Relay:
         return RelayResult(self._delivered, is_leader)
 
     def _keep_lease(self) -> bool:
-        """Return whether we may send now. While not, somebody else may: nothing of ours may stay in flight."""
+        """Return whether we may send now; if not, another relay may, so the messages in flight are abandoned."""
         if self._lease.keep():
             return True
         self._close_channels()
@@ -143,10 +143,10 @@ class Relay:
             channel.link.close()
         self._channels.clear()
 
-    # -- one step
+    # -- a step
 
     def _step(self) -> bool:
-        """Mark what was acknowledged, poll the connections, send; return whether there was any progress."""
+        """Mark acknowledged messages, poll the connections, and send; return whether there was any progress."""
         marked = self._mark_acknowledged()
         for settings, channel in list(self._channels.items()):
             previous = channel.link.connection
@@ -164,7 +164,7 @@ class Relay:
         return marked or sent
 
     def _mark_acknowledged(self) -> bool:
-        """Mark as delivered, in one transaction, what the brokers have acknowledged; return whether anything was."""
+        """Mark acknowledged messages as delivered, in one transaction; return whether there were any."""
         for channel in self._channels.values():
             channel.collect_acknowledged(self._acknowledged)
         if not self._acknowledged:
@@ -188,18 +188,18 @@ class Relay:
             settings,
             self._outbox.client_id(settings),
             wake=self._activity.set,
-            on_room=self._request_read,
+            on_free_slots=self._request_read,
             report=self._report,
             clock=self._clock,
             jitter=self._jitter,
         )
 
     def _request_read(self) -> None:
-        """Have the outbox read again although nothing was committed: there is room for events that had none."""
+        """Read the outbox again even if nothing was committed, because more events can now be sent."""
         self._read_version = None
 
     def _send(self) -> bool:
-        """Read what waits, when something may have changed, and hand it to the network; return whether any was sent."""
+        """Read waiting messages if anything may have changed, and send them; return whether any were sent."""
         version, now = self._outbox.data_version(), self._clock()
         since_read = now - self._read_at
         if version == self._read_version and since_read < _READ_INTERVAL_SEC:
@@ -217,7 +217,7 @@ class Relay:
                 break
             sent = self._channels[message.settings].send(message) or sent
         if sent:
-            self._request_read()  # there may be more than fitted
+            self._request_read()  # more events may be waiting than the quota allowed
         return sent
 
     # -- waiting and ending
@@ -241,7 +241,7 @@ class Relay:
             self._outbox.wait_for_change(seen, min(remaining, 0.1) if self._has_backlog else remaining)
 
     def _drain(self) -> None:
-        """Continue after ``stop`` with what waits, as long as a broker accepts it, for a bounded time."""
+        """Continue to deliver waiting events after ``stop`` while a broker accepts them, for a bounded time."""
         deadline = self._clock() + self._drain_sec
         while self._clock() < deadline and self._keep_lease():
             if self._step():
@@ -260,7 +260,7 @@ class Relay:
                 self._lease.release()
 
     def _report_progress(self) -> None:
-        """Report how many events were delivered, from time to time."""
+        """Report the number of delivered events periodically."""
         now = self._clock()
         reported_at, reported = self._last_progress
         if self._delivered != reported and now - reported_at >= _PROGRESS_SEC:

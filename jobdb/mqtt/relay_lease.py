@@ -1,4 +1,4 @@
-"""The lease under which a relay delivers an outbox: one relay at a time, each well within the lease's time.
+"""The relay's lease, which ensures that only one relay at a time delivers an outbox.
 
 Used by the relay, in its thread; the outbox stores the lease.
 """
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from .outbox import Outbox
 
 _SAFE_SHARE = 0.8
-"""Nothing is handed to the network after this share of the lease: it must be out before anybody else may begin."""
+"""The share of the lease after which nothing more is sent: it must be on the wire before another relay may begin."""
 
 
 def holder_name() -> str:
-    """Return a name for a lease's holder: host, process and a random part, so that no two are alike."""
+    """Return a unique name for a lease holder: host, process and a random part."""
     return f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
@@ -43,11 +43,11 @@ class RelayLease:
         self._renew_at = 0.0
 
     def may_send(self) -> bool:
-        """Return whether the lease, as last renewed, still lasts long enough for something to be sent."""
+        """Return whether the lease, as last renewed, lasts long enough to send."""
         return self._clock() < self._may_send_until
 
     def keep(self) -> bool:
-        """Acquire the lease, or renew it at a third of its time; return whether we may send now."""
+        """Acquire the lease, or renew it after a third of its time; return whether we may send now."""
         now = self._clock()
         if now >= self._renew_at:
             try:
@@ -62,7 +62,7 @@ class RelayLease:
             self._renew_at = now + self._lease_sec / 3
         if self.may_send():
             return True
-        self._renew_at = 0.0  # this process slept through its lease
+        self._renew_at = 0.0  # this process was suspended for longer than its lease
         return False
 
     def release(self) -> None:

@@ -1,7 +1,7 @@
-"""Reports to people about the progress: the type of the callback, and the bounded report of refusals.
+"""Progress reports for people: the type of the callback, and the rate-limited report of refusals.
 
-The bound is there because an attacker must not be able to fill a log either. Used by every module of this package that
-reports; the refusals' by the consumer.
+The rate limit prevents an attacker from filling a log. The callback type is used by every module of this package that
+reports, the report of refusals by the consumer.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from ..model import Acceptance
 
 ReportCallback = Callable[[str], None]
-"""Takes one sentence for people, from whichever thread."""
+"""A callback that takes a sentence for people; called from any thread."""
 
 
 class RefusalReporter:
-    """Report what was refused: verdict, job and seq, never the payload. Past a number of lines per period, a count.
+    """A rate-limited report of refusals: verdict, job and seq, never the payload; beyond the limit, only a count.
 
     Args:
-        report: takes each sentence.
+        report: called with each sentence.
         clock: monotonic seconds.
-        most: lines per period.
+        most: the maximum number of lines per period.
         period_sec: the length of a period, in seconds.
     """
 
@@ -46,7 +46,7 @@ class RefusalReporter:
         self._dropped_at = self._period_start - period_sec
 
     def report(self, answer: Acceptance) -> None:
-        """Report one refusal, or count it when the period's lines are used up."""
+        """Report a refusal, or only count it if the period's lines are used up."""
         self._roll_period()
         if self._reported >= self._most:
             self._suppressed += 1

@@ -1,10 +1,10 @@
-"""The settings of a broker: the job's record, completed by the environment variables of the old scripts.
+"""Broker settings: the job's record, completed by the environment variables of the old scripts.
 
 The record has host, port, TLS, user name and password. The environment (``MQTT_BROKER, MQTT_PORT, MQTT_TLS,
-MQTT_USERNAME, MQTT_PASSWORD, MQTT_CA_CERTS, MQTT_CERTFILE, MQTT_KEYFILE, MQTT_CLIENT_ID_PREFIX``) adds what a record
-cannot hold. A password or a client key from the environment goes only to the broker that ``MQTT_BROKER`` names: a job's
-record must not be able to send it elsewhere. There is no default broker. Used by every module of this package and by
-the command line.
+MQTT_USERNAME, MQTT_PASSWORD, MQTT_CA_CERTS, MQTT_CERTFILE, MQTT_KEYFILE, MQTT_CLIENT_ID_PREFIX``) adds settings that a
+record cannot hold. A password or client key from the environment is used only for the broker that ``MQTT_BROKER``
+names: a job's record must not be able to send it elsewhere. There is no default broker. Used by every module of this
+package and by the command line.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _FALSE_VALUES = frozenset({"", "0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """One broker, and the credentials for it. Equal settings share a connection.
+    """A broker and the credentials for it. Equal settings share a connection.
 
     Attributes:
         host: name or address.
         port: TCP port.
-        tls: use TLS; the certificate and the host's name are verified.
+        tls: True to use TLS; the certificate and the host name are verified.
         username: the user name; None: none.
-        password: the password; in no repr; None: none.
+        password: the password, never shown in the repr; None: none.
         ca_certs: a PEM file of the certificate authorities to trust; None: the system's.
         certfile: a PEM file with the client certificate; None: none.
         keyfile: the client certificate's key, if it is not in ``certfile``.
@@ -54,14 +54,14 @@ class BrokerSettings:
         return f"{self.host}:{self.port}" + (" (TLS)" if self.tls else "")
 
     def is_at(self, host: str, port: int) -> bool:
-        """Return whether the broker is the one at a host and port."""
+        """Return whether the broker has this host and port."""
         return (self.host.lower(), self.port) == (host.lower(), port)
 
     def client_id(self, role: str, *scope: str) -> str:
-        """Return a client id that is the same each time for the same role and scope.
+        """Return a client id that is always the same for the same role and scope.
 
-        The broker closes the older of two connections with one id, which keeps a relay that was taken over from
-        sending on. Source: MQTT 5, sections 3.1.3.1 and 3.1.4.
+        The broker closes the older of two connections with the same id, which stops a relay that was taken over.
+        Source: MQTT 5, sections 3.1.3.1 and 3.1.4.
         """
         scope_digest = hashlib.sha256("\0".join(scope).encode()).hexdigest()[:16]
         return f"{self.prefix}-{role}-{scope_digest}"
@@ -86,7 +86,7 @@ class Environment:
         """Read the variables.
 
         Args:
-            environ: the environment; the process's own when None.
+            environ: the environment; the process's own if None.
 
         Raises:
             InvalidInput: MQTT_PORT is not a port, or MQTT_CLIENT_ID_PREFIX cannot be part of a client id.
@@ -121,7 +121,7 @@ class Environment:
 
         Args:
             broker: the record's broker.
-            password: the record's password, in clear.
+            password: the record's password, in clear text.
         """
         found = BrokerSettings(
             broker.host,
@@ -144,7 +144,7 @@ class Environment:
         )
 
     def as_record(self) -> tuple[Broker | None, str | None]:
-        """Return the environment's broker as a job's record holds it, and the password; None where not set."""
+        """Return the environment's broker in the form of a job's record, and the password; None if not set."""
         own_settings = self.broker
         if own_settings is None:
             return None, None
@@ -161,7 +161,7 @@ def parse_broker_address(text: str) -> Broker:
     """Parse a broker's address: ``host``, ``host:port``, ``mqtt://user@host:port`` or ``mqtts://…``.
 
     Raises:
-        InvalidInput: it is none of these, or it holds a password.
+        InvalidInput: it is not of such a form, or it contains a password.
     """
     address = text if "://" in text else "mqtt://" + text
     try:
@@ -176,7 +176,7 @@ def parse_broker_address(text: str) -> Broker:
         )
     if parts.password is not None:
         raise InvalidInput(
-            "the broker's address holds a password", advice="set MQTT_PASSWORD together with MQTT_BROKER instead"
+            "the broker's address contains a password", advice="set MQTT_PASSWORD together with MQTT_BROKER instead"
         )
     tls = parts.scheme == "mqtts"
     user = unquote(parts.username) if parts.username else None
@@ -192,5 +192,5 @@ def _parse_port(text: str, variable: str, *, tls: bool) -> int:
     if not text:
         return TLS_PORT if tls else PORT
     if not text.isascii() or not text.isdigit() or len(text) > 5 or not 1 <= int(text) <= 65_535:
-        raise InvalidInput(f"{variable} is {text!r:.20} and not a port", advice="a port is 1 to 65535")
+        raise InvalidInput(f"{variable} is {text!r:.20}, which is not a port", advice="a port is 1 to 65535")
     return int(text)

@@ -21,7 +21,7 @@ class OutboxStatements(StatementSet):
 
 
 class SubscriberStatements(StatementSet):
-    """The statements of ``subscriber.sql``: what a subscriber over a broker reads."""
+    """The statements of ``subscriber.sql``, for a subscriber over a broker."""
 
     subscriber_cursor: Statement
     recorded_between: Statement

@@ -2,9 +2,9 @@
 
 It is used like the one that follows the database (:meth:`jobdb.Registry.subscribe`), whose class it extends: each event
 is accepted once and handled at least once, an event counts as handled when the next is requested, and after a restart
-what was accepted and not handled comes first. The consumer's thread accepts; this iterator hands out from the database
-what was accepted. One job's iteration ends with the job, also when nothing on the broker says so (a cancellation has no
-event). Called by the command line and by programs.
+events that were accepted but not handled come first. The consumer's thread accepts events; this iterator yields the
+accepted events from the database. One job's iteration ends with the job, even if nothing on the broker says so (a
+cancellation has no event). Called by the command line and by applications.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class BrokerFollower(Follower):
 
     Args:
         engine: the registry's engine.
-        consumer: accepts from the broker.
-        subscriber: the observer's name.
+        consumer: accepts events from the broker.
+        subscriber: the name of the subscriber.
         steps: the source of the events.
         limits: the time limits.
 
     Attributes:
-        subscriber: the observer's name.
-        outcome: the job, once following one job has come to its end; None before, and when following all jobs.
+        subscriber: the name of the subscriber.
+        outcome: the job, once its iteration has ended; None before that, and when following all jobs.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class BrokerFollower(Follower):
         self._consumer = consumer
 
     def close(self) -> None:
-        """End the connection. The broker keeps what arrives meanwhile, unless the job has ended."""
+        """End the connection. The broker keeps messages that arrive meanwhile, unless the job has ended."""
         self._consumer.stop(forget_session=self.outcome is not None)
 
     def __enter__(self) -> Self:
@@ -69,7 +69,7 @@ class BrokerFollower(Follower):
 
 
 def _accepted_steps(engine: Engine, job_id: str, subscriber: str) -> Iterator[Step]:
-    """Yield what was accepted of a job and is not handled, in order, until there is no more."""
+    """Yield a job's accepted but unhandled events, in order, until there are no more."""
     while True:
         with engine.store.read() as tx:
             cursor = read_cursor(tx, job_id, subscriber)
@@ -81,7 +81,7 @@ def _accepted_steps(engine: Engine, job_id: str, subscriber: str) -> Iterator[St
 
 
 def _job_steps(engine: Engine, consumer: BrokerConsumer, job_id: str, subscriber: str, limits: WaitLimits) -> Steps:
-    """Yield one job's events as the consumer accepts them; return the job once it has ended and all are handed out."""
+    """Yield one job's events as the consumer accepts them; return the job once it has ended and all are yielded."""
     while True:
         seen = engine.store.data_version()
         ended = engine.get(job_id).terminal
@@ -90,14 +90,14 @@ def _job_steps(engine: Engine, consumer: BrokerConsumer, job_id: str, subscriber
             break
         consumer.raise_failure()
         engine.store.wait_for_change(seen, min(_POLL_INTERVAL_SEC, limits.remaining_sec()))
-    # The database knows the outcome: what it has and the broker has not delivered yet is not waited for.
+    # The database knows the outcome: do not wait for events that it has and the broker has not delivered yet.
     return (yield from job_steps(engine, job_id, subscriber=subscriber, start="beginning", limits=limits))
 
 
 def _all_steps(
     engine: Engine, consumer: BrokerConsumer, unhandled: Iterable[str], subscriber: str, limits: WaitLimits
 ) -> Steps:
-    """Yield all jobs' events as the consumer accepts them, without end; first those of the jobs in ``unhandled``."""
+    """Yield the events of all jobs as the consumer accepts them, without end; begin with the jobs in ``unhandled``."""
     for job_id in unhandled:
         yield from _accepted_steps(engine, job_id, subscriber)
     while True:
@@ -125,25 +125,26 @@ def subscribe(
     """Follow events over a broker, in a session that the broker keeps under the subscriber's name.
 
     Args:
-        registry: has the jobs and their tokens, and keeps the subscriber's cursors.
-        job_id: the job; all jobs when None.
-        subscriber: the observer's name. Two processes at once need two names.
+        registry: the registry with the jobs, their tokens and the subscriber's cursors.
+        job_id: the job; all jobs if None.
+        subscriber: the name of the subscriber. Two concurrent processes need two names.
         settings: the broker: see :func:`subscriber_settings`.
-        filters: for all jobs: topic filters besides the topics of the live jobs in this database.
-        start: where a subscriber that is new begins: "beginning" or "now".
-        window: an event at most so many seqs behind that was skipped is accepted late, once; 0: strictly monotonic.
-        timeout_sec: the limit for the whole, in seconds.
-        idle_timeout_sec: the limit between two events, in seconds, counted from receipt.
+        filters: for all jobs: topic filters in addition to the topics of the live jobs in this database.
+        start: where a new subscriber begins: "beginning" or "now".
+        window: how many seqs behind a skipped event may be and still be accepted late, once; 0: strictly monotonic.
+        timeout_sec: the maximum time for the whole iteration, in seconds; None: no limit.
+        idle_timeout_sec: the maximum time between two events, in seconds, counted from receipt; None: no limit.
         session_sec: how long the broker keeps messages while nobody is connected, in seconds.
-        grace_sec: after how many seconds what is recorded here and has not arrived is taken from the database.
-        report: takes sentences about the connection and about refusals (verdict, job and seq).
+        grace_sec: the time in seconds after which events that are recorded here but have not arrived are taken from
+            the database.
+        report: called with sentences about the connection and about refusals (verdict, job and seq).
         on_accepted: called with each acceptance from the broker, in another thread.
 
     Returns:
         The iterator, already connecting. Close it, or use it in a ``with`` block.
 
     Raises:
-        UnknownJob: there is none of that id.
+        UnknownJob: there is no job with that id.
         InvalidInput: an argument is invalid, or paho-mqtt is not installed.
         MovedOrCopied: the database may be a copy, which must not take the original's events.
 
@@ -161,7 +162,7 @@ def subscribe(
     window = arguments.integer("window", window, least=0, most=1_000_000)
     session_sec = arguments.integer("session_sec", session_sec, least=1, most=2**32 - 2)
     engine = registry.engine
-    identity = require_place(engine.store)  # the broker delivers the session to whoever connects under this name
+    identity = require_place(engine.store)  # the broker delivers the session to any client with this name
     unhandled: list[str] = []
     if job_id is not None:
         job_id = arguments.job_id(job_id)

@@ -1,11 +1,11 @@
 -- Statements of a subscriber that receives events from a broker.
 
--- subscriber_cursor: where a subscriber is in a job; with nulls when it has not seen the job yet.
+-- subscriber_cursor: a subscriber's position in a job; with nulls if it has not seen the job yet.
 SELECT j.id, j.status, j.last_seq, s.start_seq, s.last_seq, s.handled_seq, j.topic_prefix
 FROM jobs AS j LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 WHERE j.job_id = :job_id;
 
--- recorded_between: whether events of these seqs are recorded.
+-- recorded_between: finds out whether events with these seqs are recorded.
 SELECT 1 FROM events WHERE job = :job AND seq > :after AND seq < :before LIMIT 1;
 
 -- recorded_digest: the digest of the event that is recorded under a seq.
@@ -15,7 +15,7 @@ SELECT e.digest FROM jobs AS j JOIN events AS e ON e.job = j.id WHERE j.job_id =
 SELECT e.seq, e.digest FROM jobs AS j JOIN events AS e ON e.job = j.id
 WHERE j.job_id = :job_id AND e.seq > :after ORDER BY e.seq LIMIT :limit;
 
--- accepted_unhandled: events that were accepted and are not handled yet, in order.
+-- accepted_unhandled: events that were accepted but are not yet handled, in order.
 SELECT j.job_id, e.seq, e.event, e.attempt, e.recorded_ms, e.payload
 FROM jobs AS j
 JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
@@ -31,7 +31,7 @@ FROM events AS e JOIN jobs AS j ON j.id = e.job
 WHERE e.id > :after AND e.id <= :stable
 ORDER BY e.id LIMIT :limit;
 
--- overdue_event: the newest of a job's events that were recorded before a moment, or while a clock was ahead.
+-- overdue_event: the newest of a job's events that were recorded before a given time, or while a clock was ahead.
 SELECT max(seq) FROM events WHERE job = :job AND seq > :after AND (recorded_ms < :before OR recorded_ms > :latest);
 
 -- cancelled_since: jobs that were cancelled; a cancellation has no event.

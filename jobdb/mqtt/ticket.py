@@ -1,8 +1,9 @@
-"""Tickets: one file with all that a worker on another machine needs to publish signed events of one job.
+"""Tickets: files with everything that a worker on another machine needs to publish signed events about a job.
 
-A ticket is a secret: it holds the job's token and the broker's password in clear, because the other machine has neither
-this database nor its master key. It is written with mode 0600 and refused on reading when others may read it. It is
-bound to one attempt: when the job is claimed again, what the old ticket's holder still sends is refused at accept.
+A ticket is a secret: it contains the job's token and the broker's password in clear text, because the other machine has
+neither this database nor its master key. It is written with mode 0600, and reading it is refused if others may read it.
+It is bound to one attempt: once the job is claimed again, events that the old ticket's holder still sends are refused
+by accept.
 
 Called by ``jobdb ticket``, which writes one, and ``publish --ticket`` and ``relay --ticket``, which read it; see
 ``ticket_issue`` for how one is issued.
@@ -29,19 +30,19 @@ _MAX_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The right to publish one job's events under one attempt.
+    """A ticket: the right to publish one job's events under one attempt.
 
     Attributes:
         job_id: the job.
         topic: the topic of its events.
         host, port, tls, username: the broker.
-        password: for the broker; in no repr.
-        token: signs the events; in no repr; None for a job without a token.
+        password: the broker's password, never shown in the repr.
+        token: the token that signs the events, never shown in the repr; None for a job without a token.
         kid: the token's version; 0 without a token.
-        attempt: the claim that the events belong to; 0 before the first claim.
+        attempt: the attempt that the events belong to; 0 before the first claim.
         next_seq: the number of the next event when the ticket was issued.
         registry_id: the registry that issued it; None in a ticket of an older version.
-        job_instance: tells the job from others that have or had its id there, 32 hex digits; None likewise.
+        job_instance: distinguishes the job from others that have or had its id there, 32 hex digits; None likewise.
     """
 
     job_id: str
@@ -64,7 +65,7 @@ class Ticket:
         return environment.settings(record, self.password)
 
     def as_json(self) -> str:
-        """Return the content of the file, with the secrets in clear."""
+        """Return the content of the file, with the secrets in clear text."""
         content: dict[str, Any] = {
             "jobdb_ticket": VERSION,
             "job_id": self.job_id,
@@ -87,10 +88,10 @@ class Ticket:
 
 
 def write_ticket(ticket: Ticket, path: Path) -> None:
-    """Write a ticket to a new file of mode 0600, durable when this returns.
+    """Write a ticket to a new file with mode 0600, durably.
 
     Raises:
-        InvalidInput: there is a file of that name.
+        InvalidInput: a file of that name exists.
         StorageFailed: it cannot be written.
     """
     try:
@@ -121,10 +122,10 @@ def write_ticket(ticket: Ticket, path: Path) -> None:
 
 
 def read_ticket(path: Path) -> Ticket:
-    """Read a ticket's file.
+    """Read a ticket from its file.
 
     Raises:
-        InvalidInput: it cannot be read, others may read it, or it is not a ticket. The message repeats none of it.
+        InvalidInput: it cannot be read, others may read it, or it is not a ticket. The message does not quote it.
     """
     try:
         with open(path, "rb") as file:
@@ -146,7 +147,7 @@ def read_ticket(path: Path) -> Ticket:
 
 
 def _parse_ticket(content: bytes) -> Ticket | None:
-    """Return the ticket, or None instead of an error, so that no error carries what the file holds."""
+    """Return the ticket, or None if it is invalid, so that no error contains the file's content."""
     import re
 
     try:

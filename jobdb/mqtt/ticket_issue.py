@@ -1,4 +1,4 @@
-"""Issuing a ticket for a job's current attempt, from a registry. Called by ``jobdb ticket`` and by programs."""
+"""Issuing tickets for the current attempt of a job. Called by ``jobdb ticket`` and by applications."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | None = None) -> Ticket:
     """Return a ticket for a job's current attempt.
 
-    While it is in use, the job's events should be published with it alone: it numbers them by itself.
+    While it is in use, the job's events should be published only with it: it numbers them independently.
 
     Args:
-        registry: has the job.
-        job_id: the job, usually one that is claimed.
-        environment: names the broker if the job's record has none; read now when None.
+        registry: the registry with the job.
+        job_id: the job, usually a claimed one.
+        environment: names the broker if the job's record has none; read now if None.
 
     Raises:
-        UnknownJob: there is none of that id.
+        UnknownJob: there is no job with that id.
         IllegalTransition: the job has ended.
         InvalidInput: neither the job nor the environment names a broker.
         MovedOrCopied: the database may be a copy, and the original issues tickets for the same job.
@@ -47,13 +47,13 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
             command="register it with --broker-host, or set MQTT_BROKER",
         )
     settings = environment.settings(broker, password)
-    kid, token = (0, None) if job.auth == "never" else registry.engine.token(job_id, kid=None)
+    kid, token = (0, None) if job.auth == "never" else registry.tokens.current(job_id)
     registry_id = read_identity(store).registry_id
     with store.read() as tx:
         row = tx.one(OUTBOX.job_instance, job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
-    store.sync()  # the ticket leaves this host: the claim that it names must survive a power loss
+    store.sync()  # the ticket leaves this host: the claim that it names must survive a power failure
     return Ticket(
         job_id=job.job_id,
         topic=job.topic,
@@ -72,5 +72,5 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
 
 
 def _instance(registry_id: str, number: int, created_ms: int) -> str:
-    """Return a name for a job that is never reused: its id and its number both are, after a prune."""
+    """Return a name for a job that is never reused, unlike its id and its number after a prune."""
     return hashlib.sha256(f"{registry_id} {number} {created_ms}".encode()).hexdigest()[:32]

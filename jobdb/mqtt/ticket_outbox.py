@@ -1,7 +1,7 @@
-"""The worker's side of a ticket: an outbox in a small durable database of its own.
+"""The worker's side of a ticket: an outbox in a separate, small, durable database.
 
 ``publish`` numbers, signs and records an event in one immediate transaction, durable when it returns; the processes of
-one user on one host share the database. A :class:`.relay.Relay` over this outbox delivers what is recorded, now or
+one user on one host share the database. A :class:`.relay.Relay` on this outbox delivers the recorded events, now or
 later. Delivered events are kept for a month after the ticket was last used, so that they can be sent again to a broker
 that has lost them. Called by ``publish --ticket`` and ``relay --ticket``; calls :mod:`.ticket_store`.
 """
@@ -21,6 +21,7 @@ from ..engines.sql.timestamps import wire_timestamp
 from ..engines.statements import Statement, StatementSet
 from ..errors import IllegalTransition
 from ..model import Event
+from ..model.times import now_ms
 from .outbox import OutboxMessage, SendQuota
 from .settings import BrokerSettings, Environment
 from .ticket import Ticket
@@ -49,7 +50,7 @@ class TicketOutboxStatements(StatementSet):
 
 TICKETS = TicketOutboxStatements(Path(__file__).with_name("ticket_outbox.sql"))
 RETENTION_MS = 30 * 86_400_000
-_JOB_NUMBER = 1  # an outbox of a ticket has one job
+_JOB_NUMBER = 1  # a ticket's outbox has one job
 
 
 class _TicketRow(NamedTuple):
@@ -84,20 +85,18 @@ class TicketOutbox:
         environment: Environment | None = None,
         clock: Callable[[], int] | None = None,
     ) -> Self:
-        """Open the user's ticket database; create it when there is none.
+        """Open the user's ticket database, creating it if there is none.
 
         Args:
             ticket: the ticket.
-            path: the database; :func:`.ticket_store.default_path` when None.
-            environment: adds the certificates for the broker; read now when None.
+            path: the database; :func:`.ticket_store.default_path` if None.
+            environment: adds the certificates for the broker; read now if None.
             clock: Unix time in milliseconds, for tests.
 
         Raises:
             UnsafeFileSystem: the folder's file system cannot hold it safely.
             NotAJobdbDatabase, SchemaMismatch, StorageFailed: the file is another program's, newer, or cannot be used.
         """
-        from ..registry import now_ms
-
         store = open_ticket_store(default_path() if path is None else path, clock or now_ms)
         return cls(store, ticket, ticket.settings(environment or Environment.read()))
 
@@ -119,10 +118,10 @@ class TicketOutbox:
         Args:
             event: "started", "progress", "permission_required", "completed" or "error".
             detail: a sentence for people.
-            data: further facts, anything that JSON can represent.
+            data: further facts, JSON-serializable.
 
         Returns:
-            The event, which is durable; its ``payload`` is the wire form.
+            The event, which is durable; its ``payload`` is its wire form.
 
         Raises:
             InvalidInput: an argument is invalid.
@@ -188,16 +187,16 @@ class TicketOutbox:
         return _TicketRow(row[0], ticket.next_seq, None)
 
     def next_seq(self) -> int:
-        """Return the seq of the next event, unless another process publishes before."""
+        """Return the seq that the next event will have unless another process publishes first."""
         with self._store.read() as tx:
             used = self._find_ticket(tx)
         return max(self._ticket.next_seq, used.next_seq if used is not None else 0)
 
     def resend(self) -> int:
-        """Mark all events of this ticket that are still kept as undelivered; return how many wait then.
+        """Mark all events of this ticket that are still kept as undelivered; return how many then wait.
 
-        For a broker that has lost what it had acknowledged. Accept answers ``duplicate`` to what it knows; what it
-        has missed is accepted by a subscriber with a window.
+        For a broker that has lost acknowledged events. Accept answers ``duplicate`` for events that it knows; events
+        that it missed are accepted by a subscriber with a window.
         """
         with self._store.write() as tx:
             used = self._find_ticket(tx)
@@ -205,7 +204,7 @@ class TicketOutbox:
                 tx.run(TICKETS.resend_ticket, ticket=used.id)
         return self.count_pending()
 
-    # -- for the relay
+    # -- called by the relay
 
     def read(self, quota: SendQuota) -> list[OutboxMessage]:
         with self._store.read() as tx:
@@ -262,9 +261,9 @@ class TicketOutbox:
 def _ticket_digest(ticket: Ticket) -> str:
     """Return a digest of what makes a ticket unique: its registry, job and attempt.
 
-    The job is identified by its instance: a job that was pruned and registered again under its id numbers its events
-    anew. A ticket of an older version is identified by broker, topic and job id. The token is not part of it: after a
-    rotation a new ticket continues where the old one was.
+    The job is identified by its instance, because a job that was pruned and registered again under the same id numbers
+    its events from 1 again. A ticket of an older version is identified by broker, topic and job id. The token is not
+    part of it: after a rotation a new ticket continues where the old one stopped.
     """
     parts = [ticket.host.lower(), str(ticket.port), ticket.topic, ticket.job_id, str(ticket.attempt)]
     if ticket.registry_id is not None and ticket.job_instance is not None:

@@ -1,6 +1,6 @@
-"""The worker's own small database for its tickets: where it is, opening it, creating its tables.
+"""The worker's small database for tickets: its location, opening it, creating its tables.
 
-One file for all tickets of a user, shared by that user's processes on this host; it holds no secrets. Called by
+One file for all tickets of a user, shared by that user's processes on this host; it contains no secrets. Called by
 :mod:`.ticket_outbox`; calls the SQLite engine.
 """
 
@@ -43,7 +43,7 @@ SCHEMA = TicketSchemaStatements(Path(__file__).with_name("ticket_store.sql"))
 def default_path(environ: Mapping[str, str] | None = None) -> Path:
     """Return ``${XDG_STATE_HOME:-~/.local/state}/jobdb/tickets.db``.
 
-    A relative XDG_STATE_HOME is ignored, as the XDG Base Directory Specification demands.
+    A relative XDG_STATE_HOME is ignored, as the XDG Base Directory Specification requires.
     """
     environ = os.environ if environ is None else environ
     base = environ.get("XDG_STATE_HOME", "")
@@ -53,7 +53,7 @@ def default_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def open_ticket_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
-    """Open the ticket database; create it when there is none.
+    """Open the ticket database, creating it if there is none.
 
     Args:
         path: the database file.
@@ -78,7 +78,7 @@ def open_ticket_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
 
 
 def _create_schema(store: SqliteStore, path: Path, kind: AuxiliaryFormat) -> None:
-    """Create the tables in a new file; of several processes the first one does."""
+    """Create the tables in a new file, unless another process has done so first."""
     with store.read() as tx:
         version = _read_version(tx, path, kind)
     if version == SCHEMA_VERSION:
@@ -97,7 +97,7 @@ def _create_schema(store: SqliteStore, path: Path, kind: AuxiliaryFormat) -> Non
 
 
 def _read_version(tx: Transaction, path: Path, kind: AuxiliaryFormat) -> int:
-    """Return the file's schema version; 0: it has no tables."""
+    """Return the file's schema version; 0 if it has no tables."""
     row = tx.one(SCHEMA.schema_version)
     assert row is not None
     version = int(row[0])

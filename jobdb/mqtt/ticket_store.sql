@@ -1,12 +1,12 @@
--- The tables of the worker's own small database, one for all tickets of a user. It holds no secrets.
+-- The tables of the worker's small database, one for all tickets of a user. It contains no secrets.
 
 -- schema_version: 0 in a new file.
 PRAGMA user_version;
 
--- any_table: finds anything that is in the file.
+-- any_table: finds any object in the file.
 SELECT 1 FROM sqlite_schema LIMIT 1;
 
--- create_tickets: one ticket, named by a digest of what makes it unique. Times are Unix milliseconds.
+-- create_tickets: the tickets, each identified by a digest. Times are Unix milliseconds.
 CREATE TABLE tickets (
     id           INTEGER PRIMARY KEY,
     name         TEXT    NOT NULL UNIQUE,
@@ -18,7 +18,7 @@ CREATE TABLE tickets (
     used_ms      INTEGER NOT NULL
 ) STRICT;
 
--- create_ticket_events: the published events, in the order of id; delivered_ms is set once the broker has acknowledged one.
+-- create_ticket_events: the published events, in order of id; delivered_ms is set once the broker has acknowledged one.
 CREATE TABLE ticket_events (
     id           INTEGER PRIMARY KEY,
     ticket       INTEGER NOT NULL REFERENCES tickets (id) ON DELETE CASCADE,
@@ -30,18 +30,18 @@ CREATE TABLE ticket_events (
     UNIQUE (ticket, seq)
 ) STRICT;
 
--- create_waiting_index: undelivered events are found without reading the delivered ones.
+-- create_waiting_index: the index that finds undelivered events without reading the delivered ones.
 CREATE INDEX ticket_events_waiting ON ticket_events (ticket, id) WHERE delivered_ms IS NULL;
 
--- create_leases: the process that delivers a ticket's events.
+-- create_leases: the leases of the processes that deliver a ticket's events.
 CREATE TABLE leases (
     name     TEXT PRIMARY KEY,
     holder   TEXT    NOT NULL,
     until_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- set_application_id: tells the file from other databases ("jobt").
+-- set_application_id: distinguishes the file from other databases ("jobt").
 PRAGMA application_id = 1785684596;
 
--- set_schema_version: the tables above are created.
+-- set_schema_version: records that the tables above were created.
 PRAGMA user_version = 1;

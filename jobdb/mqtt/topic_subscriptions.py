@@ -1,4 +1,4 @@
-"""The topics that a consumer subscribes to at its broker: those that it was given, and those of the live jobs.
+"""The topics that a consumer subscribes to at its broker: the given ones and those of live jobs.
 
 Used by the consumer, in its thread; calls the connection, and reads the jobs' topics from the database.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_INVALID_REPORTED = 20
 _READ_SHARE = 20
-"""Reading the topics may take one part in so many of the consumer's time."""
+"""The inverse of the share of the consumer's time that reading the topics may take."""
 
 
 class TopicSubscriptions:
@@ -29,9 +29,9 @@ class TopicSubscriptions:
     Args:
         store: the registry's database.
         link: the connection to the broker.
-        topics: for one job, its topic; for all jobs, filters besides the topics of the live jobs.
-        follow_live_jobs: also subscribe to the topics of the live jobs.
-        report: takes sentences about what was subscribed to and what could not be.
+        topics: for one job, its topic; for all jobs, filters in addition to the topics of live jobs.
+        follow_live_jobs: True to subscribe to the topics of live jobs too.
+        report: called with sentences about successful and failed subscriptions.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class TopicSubscriptions:
         self._next_read_at = 0.0
 
     def reset(self) -> None:
-        """Forget the subscriptions: the connection is a new one."""
+        """Forget the subscriptions, because the connection is a new one."""
         self._subscribed.clear()
         self._next_read_at = 0.0
 
     def update(self, on_wait: Callable[[], None]) -> None:
-        """Subscribe to the topics that are wanted and not yet subscribed to on this connection.
+        """Subscribe to the wanted topics that are not yet subscribed to on this connection.
 
-        New jobs may have topics of their own, so they are read again when something was committed; not more often than
-        their reading may take of our time.
+        New jobs may have topics of their own, so the topics are read again after a commit, but rarely enough that this
+        takes only a small share of our time.
 
         Args:
-            on_wait: called repeatedly while the broker's answer is awaited.
+            on_wait: called repeatedly while waiting for the broker's answer.
         """
         connection = self._link.connection
         if connection is None or time.monotonic() < self._next_read_at:
@@ -102,7 +102,7 @@ class TopicSubscriptions:
         ]
 
     def _is_subscribable(self, topic: str) -> bool:
-        """Return whether a job's topic can be subscribed to; report one that cannot once, of many their number."""
+        """Return whether a job's topic can be subscribed to; if not, report it once, or only count it if many."""
         if is_valid_topic(topic):
             return True
         if topic not in self._invalid:

@@ -1,8 +1,8 @@
 """Backup: save a SQLite registry into one file while it is in use.
 
-Called by ``jobdb backup``. The file holds everything that was committed before the backup began: it is made with
+Called by ``jobdb backup``. The file contains everything that was committed before the backup began: it is created with
 SQLite's backup API, verified, synced, and only then given its name. On PostgreSQL use pg_dump or its archiving; the
-message says so. The way back is in ``restore``. May call an open registry, the SQLite engine and ``backup_file``.
+error message says so. ``restore`` is the reverse. May call an open registry, the SQLite engine and ``backup_file``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Backup:
     Attributes:
         path: the file.
         size_bytes: its size.
-        jobs, events: how many it holds.
+        jobs, events: the number of jobs and of events in it.
         removed: older backups that were removed because of ``keep``.
-        in_future: backups of the same name that were neither counted nor removed, since the time in their name is in
-            the future: the clock was wrong when they were made, or it is now.
+        in_future: backups of the same name that were neither counted nor removed, because the time in their name is in
+            the future: the clock was wrong when they were created, or is wrong now.
     """
 
     path: Path
@@ -64,13 +64,13 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
     Args:
         registry: the open registry.
         target: the new file; with ``keep`` the current time is put into its name (``jobs-20260619T093200Z.db``).
-        keep: how many backups of that name to keep; older ones are removed after the new one was verified.
+        keep: how many backups of that name to keep; older ones are removed once the new one is verified.
 
     Returns:
         The verified backup.
 
     Raises:
-        InvalidInput: the registry is not in SQLite, or the target is the database, a file of it or a folder.
+        InvalidInput: the registry is not in SQLite, or the target is the database, one of its files or a folder.
         AlreadyExists: the file exists already.
         StorageFailed: the disk is full or failed, or the copy did not verify; no file of that name is left.
 
@@ -100,7 +100,7 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
             try:
                 scratch.publish_as(target)
             except FileExistsError:
-                raise AlreadyExists(f"{target} was made by another process meanwhile; name another file") from None
+                raise AlreadyExists(f"{target} was created by another process meanwhile; name another file") from None
             path = target
         else:
             path = _name_by_time(scratch, target, stamp)
@@ -111,14 +111,14 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
 
 
 class _OldBackups(NamedTuple):
-    """Older backups of one name: those that were removed, and those left because of the time in their name."""
+    """The older backups of one name: those removed, and those kept because of the time in their name."""
 
     removed: tuple[Path, ...] = ()
     in_future: tuple[Path, ...] = ()
 
 
 class _DatedBackup(NamedTuple):
-    """A backup whose name holds the time and, within one second, a number; in the order of their making."""
+    """A backup whose name contains the time and, within one second, a number; ordered by creation."""
 
     stamp: str
     number: int
@@ -126,18 +126,18 @@ class _DatedBackup(NamedTuple):
 
 
 def _resolve_target(target: Path, source: Path) -> Path:
-    """Return the target with its folder's links followed; refuse one that is, or would become, part of a database."""
+    """Resolve the links in the target's folder; refuse a target that is, or would become, part of a database."""
     try:
         os.fsencode(target).decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidInput(f"{str(target)!r} is not valid UTF-8, which SQLite needs; name another file") from None
+        raise InvalidInput(f"{str(target)!r} is not valid UTF-8, which SQLite requires; name another file") from None
     target = target.absolute()
     if target.is_dir() or not target.name or target.name == "..":
         raise InvalidInput(f"{target} is a folder; name a file in it, such as {target / 'jobs.db'}")
     for suffix in COMPANION_SUFFIXES:
         if target.name.endswith(suffix):
             raise InvalidInput(
-                f"{target} would be taken for part of {target.name.removesuffix(suffix)}, since its name ends in "
+                f"{target} would be mistaken for part of {target.name.removesuffix(suffix)}, since its name ends in "
                 f"{suffix}; name another file"
             )
     try:
@@ -158,8 +158,8 @@ def _require_free(target: Path) -> None:
         )
     if not is_free(target):
         raise AlreadyExists(
-            f"beside {target} lies a -wal, -shm or -journal of a file that had this name; SQLite would apply it to the "
-            "backup when that is opened. Move it away, or name another file"
+            f"next to {target} is the -wal, -shm or -journal of a file that had this name; SQLite would apply it to "
+            "the backup when that is opened. Move it away, or name another file"
         )
 
 
@@ -186,11 +186,11 @@ def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> _OldBackup
         removed = [backup.path for backup in sorted(older)[: max(0, len(older) + 1 - keep)]]
         for path in removed:
             path.unlink(missing_ok=True)
-            for suffix in COMPANION_SUFFIXES:  # of one that was opened
+            for suffix in COMPANION_SUFFIXES:  # left by an opened backup
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise StorageFailed(
-            f"{newest} was made and verified, but older backups beside it cannot be removed: {error.strerror} "
-            f"({error.filename}). Check owner and mode of the folder and of the files"
+            f"{newest} was created and verified, but older backups next to it cannot be removed: {error.strerror} "
+            f"({error.filename}). Check the owner and mode of the folder and the files"
         ) from error
     return _OldBackups(tuple(removed), tuple(sorted(in_future)))

@@ -1,7 +1,7 @@
-"""Backup files: copy a SQLite registry into one, read one, and check one from end to end.
+"""Backup files: copy a SQLite registry into one, read one, and verify one completely.
 
 Called by ``backup`` and ``restore``; may call the SQLite engine's helpers. A backup file is read without being changed,
-also on a medium that cannot be written, and with what its -wal holds.
+even on read-only media, and together with the content of its -wal.
 Source: https://sqlite.org/backup.html, https://sqlite.org/uri.html
 """
 
@@ -52,21 +52,21 @@ def sqlite_path(url: DatabaseUrl) -> Path:
 
 
 def resolve_backup(path: Path) -> Path:
-    """Return the file that a backup's name leads to, links followed.
+    """Return a backup's file, with links resolved.
 
     Raises:
-        InvalidInput: nothing is there, or what is there is not a file.
+        InvalidInput: it does not exist or is not a file.
     """
     name_a_backup = {
-        "advice": "name a file that back_up() has made",
-        "command": "name a file that 'jobdb backup' has made",
+        "advice": "name a file that back_up() created",
+        "command": "name a file that 'jobdb backup' created",
     }
     try:
         os.fsencode(path).decode("utf-8")
         found = os.stat(path)
     except (OSError, ValueError) as error:
-        link = " (a link that leads nowhere)" if os.path.islink(path) else ""
-        reason = f": {error.strerror}" if isinstance(error, PermissionError) else f" is not there{link}"
+        link = " (a dangling link)" if os.path.islink(path) else ""
+        reason = f": {error.strerror}" if isinstance(error, PermissionError) else f" does not exist{link}"
         raise InvalidInput(f"{path}{reason}", **name_a_backup) from None
     if not stat.S_ISREG(found.st_mode):
         raise InvalidInput(f"{path} is not a file", **name_a_backup)
@@ -74,18 +74,18 @@ def resolve_backup(path: Path) -> Path:
 
 
 def verify(path: Path, *, named: Path | None = None) -> tuple[int, int]:
-    """Open a backup file and check it from end to end.
+    """Open a backup file and verify it completely.
 
     Args:
         path: the file.
-        named: the file that an error is about, when ``path`` is a copy of it.
+        named: the file to name in errors, if ``path`` is a copy of it.
 
     Returns:
-        The number of jobs and of events that it holds.
+        The number of jobs and of events in it.
 
     Raises:
         InvalidInput: it is not a file.
-        NotAJobdbDatabase, SchemaMismatch: it is something else, or has another schema version.
+        NotAJobdbDatabase, SchemaMismatch: it is not a jobdb database, or has another schema version.
         StorageFailed: it is damaged.
 
     Example:
@@ -107,10 +107,10 @@ def verify(path: Path, *, named: Path | None = None) -> tuple[int, int]:
 
 
 def copy_backup_file(source: Path, target: Path) -> None:
-    """Copy a backup file, with what its -wal holds, into an empty file.
+    """Copy a backup file, with the content of its -wal, into an empty file.
 
     Raises:
-        NotAJobdbDatabase, SchemaMismatch: it is something else, or has another schema version.
+        NotAJobdbDatabase, SchemaMismatch: it is not a jobdb database, or has another schema version.
         StorageFailed: it is damaged, or the disk is full or failed.
     """
     try:
@@ -121,15 +121,15 @@ def copy_backup_file(source: Path, target: Path) -> None:
 
 
 def copy_open_database(source: Path, target: Path, identity: tuple[int, int]) -> None:
-    """Copy the state of a registry at one moment, while it is in use, into an empty file.
+    """Copy a consistent state of a registry that is in use into an empty file.
 
     Args:
         source: the database.
         target: the empty file.
-        identity: device and inode of the file that the registry has open.
+        identity: the device and inode of the file that the registry has open.
 
     Raises:
-        StorageFailed: another file stands at the name now, or the disk is full or failed.
+        StorageFailed: the name now belongs to another file, or the disk is full or failed.
     """
     before = os.stat(source)
     try:
@@ -145,9 +145,9 @@ def copy_open_database(source: Path, target: Path, identity: tuple[int, int]) ->
 
 
 def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Translator) -> None:
-    """Copy with SQLite's backup API, in steps so that writers of a rollback journal get their turn."""
+    """Copy with SQLite's backup API, in steps, so that writers in rollback-journal mode are not blocked for long."""
     try:
-        # One read transaction: the copy is the state of one moment, whatever is written meanwhile.
+        # One read transaction: the copy is consistent, whatever is written meanwhile.
         source.execute("BEGIN; SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error as error:
         raise unreadable(error, path, path) from error
@@ -168,9 +168,9 @@ def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Tra
 
 
 def open_scratch(scratch: Path) -> apsw.Connection:
-    """Open a file that nobody else knows of, without syncing, which its maker does.
+    """Open a scratch file that no other process uses, without syncing, which its creator does.
 
-    Its name must not lead through a link.
+    Its path must not contain a link.
     """
     connection = apsw.Connection(str(scratch), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
     try:
@@ -185,12 +185,12 @@ def open_scratch(scratch: Path) -> apsw.Connection:
 def _open_backup(path: Path, named: Path) -> Iterator[apsw.Connection]:
     """Open a backup file for reading, as a database that others may be using.
 
-    The exception is a finished file in WAL mode: SQLite could read it like that only by making a -wal and -shm beside
-    it, so it is opened as immutable.
+    The exception is a file in WAL mode without a -wal: SQLite could read it that way only by creating a -wal and -shm
+    next to it, so it is opened as immutable.
     """
     if journal_page_count(Path(f"{path}-journal")) is not None:
         raise StorageFailed(
-            f"{named} is in the middle of a transaction: the -journal beside it is not rolled back",
+            f"{named} is in the middle of a transaction: the -journal next to it is not rolled back",
             advice="open it once as a registry, which rolls it back, and try again",
             command=f"run 'jobdb --db {named} doctor', which rolls it back, and try again",
         )
@@ -215,7 +215,7 @@ def _open_backup(path: Path, named: Path) -> Iterator[apsw.Connection]:
 
 
 def _backup_error(error: apsw.Error, path: Path, named: Path) -> JobdbError:
-    """Return the error for a backup file: damage in it calls for another backup, not for a look at a -wal."""
+    """Return the error for a backup file: if damaged, advise using another backup rather than checking a -wal."""
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return StorageFailed(f"{named} is damaged ({error}); use another backup")
     return translate(error, path, 0.0)

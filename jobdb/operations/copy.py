@@ -1,11 +1,11 @@
-"""Copy: transfer a whole registry into another, empty one, whichever engine either has.
+"""Copy: transfer a whole registry into another, empty one, on any combination of engines.
 
-Called by ``jobdb copy``; calls two open registries. The source's state at one moment is written in one transaction at
-the target and read back there before it commits: the count and the digest of every table must be equal. Secrets stay
+Called by ``jobdb copy``; calls two open registries. A consistent state of the source is written in one transaction to
+the target and read back there before the commit: the count and the digest of every table must be equal. Secrets stay
 sealed as they are, so the target is used with the same master key. Memory is bounded by a batch of rows.
 
-What belongs to the place and not to the jobs stays behind: its marks (``shared``, an override) and the named leases.
-So does the registry's id: to brokers and tickets a copy is another registry, unless it is to go on as the same one.
+Data about the place rather than the jobs is not copied: its marks (``shared``, an override) and the named leases. Nor
+is the registry's id: to brokers and tickets a copy is another registry, unless it replaces the original.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ TABLES = (
     "tombstones",
     "settings",
 )
-"""The tables that are copied, in an order in which references hold."""
+"""The tables to copy, in an order that satisfies the references."""
 
 TABLES_NOT_COPIED = ("leases",)
 
@@ -96,13 +96,13 @@ _MAX_BATCH_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class CopyReport:
-    """What was copied.
+    """The result of a copy.
 
     Attributes:
-        source: where from, without a password.
-        target: where to, without a password.
-        rows: the number of rows of each table.
-        digest: of everything that was copied, in hex; equal for two registries that hold the same.
+        source: the URL of the source, without a password.
+        target: the URL of the target, without a password.
+        rows: the number of rows per table.
+        digest: the digest of everything copied, in hex; equal for two registries with equal content.
     """
 
     source: str
@@ -124,14 +124,14 @@ class CopyReport:
 
 
 class TableDigest:
-    """The digest of a table's rows, whatever their order: the sum of their SHA-256, and their count."""
+    """The order-independent digest of a table's rows: the sum of their SHA-256, and their count."""
 
     def __init__(self) -> None:
         self.count = 0
         self._sum = 0
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Add rows, whose values are integers, text, bytes and None on every engine."""
+        """Add rows, whose values are integers, text, bytes or None on every engine."""
         for row in rows:
             self.count += 1
             self._sum += int.from_bytes(hashlib.sha256(repr(row).encode("utf-8", "surrogatepass")).digest(), "big")
@@ -142,7 +142,7 @@ class TableDigest:
 
 
 class RegistryDigest:
-    """The digest of a registry: of its tables' names, counts and digests, in their order."""
+    """The digest of a registry: of the names, counts and digests of its tables, in their order."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -162,16 +162,16 @@ def copy_registry(source: Registry, target: Registry, *, same_registry: bool = F
     Args:
         source: the registry to copy; others may write to it meanwhile, and what they write is not copied.
         target: a registry without jobs.
-        same_registry: give the copy the source's registry id, so that brokers' sessions and tickets go on. Only where
-            the source is never used again: two that have one id take each other's messages.
+        same_registry: True to give the copy the source's registry id, so that brokers' sessions and tickets continue.
+            Only if the source is never used again: two registries with the same id take each other's messages.
 
     Returns:
-        The number of rows of each table, and the digest of all.
+        The number of rows per table, and the digest of all.
 
     Raises:
         AlreadyExists: the target is not empty.
         InvalidInput: a value of the source cannot be stored in the target's database.
-        StorageFailed: what was read back at the target is not what was read at the source; nothing was written.
+        StorageFailed: the rows read back from the target differ from those of the source; nothing was written.
 
     Example:
         with Registry.open("jobs.db") as source, Registry.open("postgresql://db/jobs", create=True) as target:
@@ -191,7 +191,7 @@ def copy_registry(source: Registry, target: Registry, *, same_registry: bool = F
             stored = _digest_table(table, target_tx)
             if (sent.count, sent.hex()) != (stored.count, stored.hex()):
                 raise StorageFailed(
-                    f"table {table} holds {stored.count} rows at {target_url} after {sent.count} were read at "
+                    f"table {table} has {stored.count} rows at {target_url} after {sent.count} were read at "
                     f"{source_url}, or they differ; nothing was kept",
                     advice="check both with jobdb.doctor",
                     command="run 'jobdb doctor' on both",
@@ -218,7 +218,7 @@ def registry_digest(registry: Registry) -> str:
 
 
 def _assign_registry_id(source_tx: Transaction | None, target_tx: Transaction) -> None:
-    """Give the copy an id of its own, or that of the source with what brokers know it by."""
+    """Give the copy a new id, or the source's id together with the settings by which brokers know it."""
     target_tx.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
     if source_tx is not None:
         for name in (REGISTRY_ID, *_BROKER_SESSIONS):
@@ -233,7 +233,7 @@ def _require_empty(target_tx: Transaction, target_url: str) -> None:
             raise AlreadyExists(
                 f"{target_url} is not empty (table {table} has rows)",
                 advice="copy into a new database, opened with create=True",
-                command="copy into a new database, made by 'jobdb init'",
+                command="copy into a new database, created with 'jobdb init'",
             )
 
 
@@ -259,19 +259,19 @@ def _digest_table(table: str, tx: Transaction) -> TableDigest:
 
 
 def _refuse_nul(table: str, columns: Sequence[str], batch: list[Row]) -> None:
-    """Name the value that a server could not take: old records may hold a NUL, and SQLite stores it."""
+    """Refuse a value that PostgreSQL cannot store: old records may contain a NUL, which SQLite stores."""
     for row in batch:
         for column, value in zip(columns, row, strict=True):
             if isinstance(value, str) and "\0" in value:
                 raise InvalidInput(
-                    f"{column} of the row in table {table} with {columns[0]} {row[0]} holds a NUL character, which "
+                    f"{column} of the row in table {table} with {columns[0]} {row[0]} contains a NUL character, which "
                     "PostgreSQL cannot store; nothing was copied. Correct the record that it came from and import it "
                     "again, or prune the job"
                 ) from None
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Yield the rows in batches that are bounded in number and, since prompts can be long, in size."""
+    """Yield the rows in batches of bounded number and, because prompts can be long, bounded size."""
     batch: list[Row] = []
     size = 0
     for row in rows:

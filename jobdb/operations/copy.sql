@@ -1,21 +1,21 @@
--- Statements of copy: every table as it is, in an order in which references hold. Each is read and written by the same columns.
+-- Statements of copy: every table, in an order that satisfies the references, read and written with the same columns.
 
--- copy_set_timeouts: let either side wait long for the other.
+-- copy_set_timeouts: raise the timeouts, since either side may wait long for the other.
 SELECT 1;
 
--- copy_lock: keep everybody else from writing to the target until the copy is committed.
+-- copy_lock: lock the target against other writers until the copy is committed.
 SELECT 1;
 
--- copy_create_sequence: SQLite's record of the last event number given out; it has none before the first event.
+-- copy_create_sequence: create SQLite's record of the last event number, which is missing before the first event.
 INSERT INTO sqlite_sequence (name, seq)
 SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events');
 
--- copy_advance_sequence: go on after the numbers that were copied, and after those of pruned events that feeds have seen.
+-- copy_advance_sequence: continue after the copied numbers, and after those of pruned events that feeds have seen.
 UPDATE sqlite_sequence
 SET seq = max(seq, (SELECT COALESCE(max(event), 0) FROM feeds), (SELECT COALESCE(max(start_event), 0) FROM feeds))
 WHERE name = 'events';
 
--- copy_read_settings: the settings that belong to the jobs and not to the place: the id of the key under which secrets
+-- copy_read_settings: the settings that belong to the jobs rather than the place: the id of the key under which secrets
 -- are sealed, and the key of the token fingerprints.
 SELECT name, value FROM settings WHERE name IN ('key_id', 'fingerprint_key');
 
@@ -37,7 +37,7 @@ VALUES (:id, :job_id, :status, :agent, :agent_session, :priority, :topic_prefix,
        :created_ms, :updated_ms, :started_ms, :finished_ms, :last_event, :last_event_ms, :detail, :idempotency_key,
        :lease_ms);
 
--- copy_read_specs: what never changes of a job.
+-- copy_read_specs: the immutable part of each job.
 SELECT job, prompt, broker, broker_password, expected_artifacts, extra
 FROM specs ORDER BY job;
 
@@ -77,7 +77,7 @@ FROM subscriptions ORDER BY id;
 INSERT INTO subscriptions (id, job, subscriber, start_seq, last_seq, handled_seq, created_ms, last_event_ms)
 VALUES (:id, :job, :subscriber, :start_seq, :last_seq, :handled_seq, :created_ms, :last_event_ms);
 
--- copy_read_gaps: numbers that subscribers skipped.
+-- copy_read_gaps: the ranges of seqs that subscribers skipped.
 SELECT subscription, first_seq, last_seq
 FROM gaps ORDER BY subscription, first_seq;
 
@@ -93,7 +93,7 @@ FROM feeds ORDER BY subscriber;
 INSERT INTO feeds (subscriber, start_event, event)
 VALUES (:subscriber, :start_event, :event);
 
--- copy_read_verdict_counts: how often each verdict was given.
+-- copy_read_verdict_counts: the number of times each verdict was given.
 SELECT job, verdict, count, last_ms
 FROM verdict_counts ORDER BY job, verdict;
 
@@ -109,7 +109,7 @@ FROM refusals ORDER BY id;
 INSERT INTO refusals (id, job, subscriber, verdict, seq, recorded_ms, digest, reason, payload)
 VALUES (:id, :job, :subscriber, :verdict, :seq, :recorded_ms, :digest, :reason, :payload);
 
--- copy_read_imports: what came from an old registry.
+-- copy_read_imports: the origin of jobs that were imported from an old registry.
 SELECT job, updated_ms, record_seq, job_seq, absent, event_form, event_digest, audit_form, audit_digest
 FROM imports ORDER BY job;
 
@@ -126,7 +126,7 @@ FROM import_lines ORDER BY job, log, number;
 INSERT INTO import_lines (job, log, number, raw)
 VALUES (:job, :log, :number, :raw);
 
--- copy_read_token_fingerprints: which tokens were given before.
+-- copy_read_token_fingerprints: the fingerprints of tokens that were used before.
 SELECT fingerprint, job_id
 FROM token_fingerprints ORDER BY fingerprint, job_id;
 
@@ -134,7 +134,7 @@ FROM token_fingerprints ORDER BY fingerprint, job_id;
 INSERT INTO token_fingerprints (fingerprint, job_id)
 VALUES (:fingerprint, :job_id);
 
--- copy_read_tombstones: ids of pruned jobs that are not given to every job again.
+-- copy_read_tombstones: the ids of pruned jobs, whose reuse is restricted.
 SELECT job_id, unremembered, pruned_ms
 FROM tombstones ORDER BY job_id;
 

@@ -1,8 +1,8 @@
-"""The moment of a restore: a prepared file takes the database's name while nobody can have the database open.
+"""The locked part of a restore: gives a prepared file the database's name while no process can have it open.
 
 Called by ``restore``. Holds, in this order, the process's own exclusive claim on the file, the writers' gate, and
 SQLite's exclusive lock; merges the old database's WAL into it, carries over what only the old database knows, and calls
-``replace_database`` for the exchange of names. At every moment the name stands for the old registry or the new one.
+``replace_database`` to exchange the names. The name always refers to either the old registry or the new one.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _RETRY_SEC = 0.01
 
 
 class CarriedOver(NamedTuple):
-    """What the restored registry was told of the database that it replaces.
+    """The data that the restored registry takes over from the database that it replaces.
 
     Attributes:
-        since: what that database knew and the backup does not; None if that cannot be known.
-        revoked: whether the tokens that ``since`` counts were revoked in the restored registry too.
+        since: the changes in that database that the backup does not have; None if unknown.
+        revoked: True if the tokens that ``since`` counts were revoked in the restored registry too.
     """
 
     since: ChangesSinceBackup | None = None
@@ -53,7 +53,7 @@ class Replaced(NamedTuple):
     Attributes:
         kept: the old database under its new name; None if there was none.
         set_aside: the -wal and -journal of a database that is gone or damaged, under their new names.
-        carried_over: what the new registry was told of the old one.
+        carried_over: the data that the new registry takes over from the old one.
     """
 
     kept: Path | None
@@ -62,23 +62,23 @@ class Replaced(NamedTuple):
 
 
 class _Locked(NamedTuple):
-    """The old database in an exclusive transaction that writes nothing."""
+    """The old database, locked by an exclusive transaction that writes nothing."""
 
     connection: apsw.Connection
     carried_over: CarriedOver
 
 
 def replace_under_lock(scratch: ScratchFile, target: Path, *, busy_sec: float, revoke_since: bool) -> Replaced:
-    """Wait until nobody has the database open, and let the prepared file take its name.
+    """Wait until no process has the database open, then give the prepared file its name.
 
     Args:
         scratch: the prepared file, in the same folder.
-        target: the database, links followed; it need not exist.
+        target: the database, links resolved; it need not exist.
         busy_sec: how long to wait, in seconds.
-        revoke_since: revoke in the new registry what was revoked in the old one since the backup was made.
+        revoke_since: True to revoke in the new registry the tokens that were revoked in the old one since the backup.
 
     Raises:
-        Busy: the database is open in another process for longer than that.
+        Busy: the database stays open in another process for longer than that.
         InvalidInput: the database has other names (hard links).
         NotAJobdbDatabase: it belongs to another program.
         StorageFailed: a file could not be renamed or written.
@@ -95,8 +95,8 @@ def replace_under_lock(scratch: ScratchFile, target: Path, *, busy_sec: float, r
             raise translate(error, target, busy_sec) from error
         except OSError as error:
             raise StorageFailed(
-                f"cannot put a registry in place at {target}: {error.strerror} ({error.filename}); what was there "
-                "is still there, or beside it. Check the folder and its disk, and try again"
+                f"cannot put a registry in place at {target}: {error.strerror} ({error.filename}); the previous file "
+                "is still there, or next to it. Check the folder and its disk, and try again"
             ) from error
         finally:
             gate.close()
@@ -112,7 +112,7 @@ class _Replacement:
     revoke_since: bool
 
     def run(self) -> Replaced:
-        """Replace what stands at the name now; begin again if a database is made there meanwhile."""
+        """Replace the file that has the name; retry if a database is created there meanwhile."""
         aside: tuple[Path, ...] = ()
         while True:
             try:
@@ -126,12 +126,12 @@ class _Replacement:
             return self._replace(found, aside)
 
     def _take_free_name(self) -> bool:
-        """Give the new file the name, which nothing has; return False if a database was made there just now."""
+        """Give the new file the name, which is free; return False if a database was just created there."""
         copy_owner(self.scratch.descriptor, os.stat(self.target.parent), mode=False)
         self.scratch.sync()
         try:
             self.scratch.publish_as(self.target)
-        except FileExistsError:  # by a program that knows of no gate
+        except FileExistsError:  # created by a program that does not know the gate
             return False
         sync_folder(self.target.parent)
         return True
@@ -140,7 +140,7 @@ class _Replacement:
         target = self.target
         if found.st_nlink > 1 and count_other_links(target, found):
             raise InvalidInput(
-                f"{target} has {found.st_nlink} names (hard links): a process that uses another name would stay with "
+                f"{target} has {found.st_nlink} names (hard links): a process that uses another name would keep using "
                 f"the old database. Find them with 'find DIR -xdev -samefile {target}', remove them, and try again"
             )
         if found.st_size == 0 and nonempty_journals(target):
@@ -160,9 +160,9 @@ class _Replacement:
         return Replaced(kept.database, aside + kept.journals, carried_over)
 
     def _lock(self) -> _Locked | None:
-        """Merge the old database's WAL into it and lock it for everybody else; return None if it is damaged.
+        """Merge the old database's WAL into it and lock it exclusively; return None if it is damaged.
 
-        A damaged database is kept as it is, with its journals; nobody can work on it.
+        A damaged database is kept as it is, with its journals; it cannot be used.
         """
         deadline = time.monotonic() + self.busy_sec
         while True:
@@ -174,14 +174,14 @@ class _Replacement:
             if locked is not None:
                 return locked
             if time.monotonic() > deadline:
-                raise apsw.BusyError("opened again and again")
+                raise apsw.BusyError("opened repeatedly")
             time.sleep(_RETRY_SEC)
 
     def _merge_wal(self, deadline: float) -> None:
-        """Copy the WAL into the database while nobody else has it open, and switch it to a rollback journal.
+        """Copy the WAL into the database while no other process has it open, and switch it to a rollback journal.
 
         Raises:
-            apsw.CorruptError: it is damaged; then nothing is copied.
+            apsw.CorruptError: it is damaged; nothing is copied.
         """
         connection = self._connect(deadline)
         try:
@@ -191,15 +191,15 @@ class _Replacement:
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise apsw.CorruptError("quick_check")
             connection.pragma("journal_mode", "delete")
-            # Releases the lock and removes the journal. Left to close(), the journal would be removed by name, when
-            # the name is already that of another database's journal.
+            # Releases the lock and removes the journal. close() would remove the journal by name, when the name already
+            # belongs to another database's journal.
             connection.pragma("locking_mode", "NORMAL")
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         finally:
             connection.close()
 
     def _begin_exclusive(self, deadline: float) -> _Locked | None:
-        """Begin an exclusive transaction and carry over under it; return None if somebody came in between."""
+        """Begin an exclusive transaction and carry over data under it; return None if another process came first."""
         connection = self._connect(deadline)
         try:
             connection.execute("ATTACH ? AS restored", (immutable_uri(self.scratch.path),))
@@ -220,7 +220,7 @@ class _Replacement:
         return connection
 
     def _carry_over(self, connection: apsw.Connection) -> CarriedOver:
-        """Write into the new registry what only the old one knows: its mark and, if asked, the revocations."""
+        """Write to the new registry what only the old one knows: its mark and, if requested, the revocations."""
         changes: list[StatementCall] = []
         try:
             if connection.execute(RESTORED_FILE.is_marked_shared.text).fetchone() is not None:

@@ -1,8 +1,8 @@
-"""The exchange of names: a finished file takes a database's name, and the old file is kept under another.
+"""The exchange of names: a finished file takes a database's name, and the old file is kept under another name.
 
-Called by ``locked_replace``, under the gate and SQLite's exclusive lock; calls the file system. Where that can exchange
-two names, it is one step. Elsewhere the old file gets its second name first, and the new one is then renamed over the
-first name.
+Called by ``locked_replace``, under the gate and SQLite's exclusive lock; calls the file system. If the file system can
+exchange two names, this is one step. Otherwise the old file gets its second name first, and the new one is then renamed
+over the first name.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class KeptFiles(NamedTuple):
 def replace_database(scratch: ScratchFile, target: Path) -> KeptFiles:
     """Replace the file at a name; keep the old one with its journals under other names.
 
-    At every moment the name stands for the old file or for the new one. Only a damaged database still has journals
-    here; they get their new names before they lose the old ones.
+    The name always refers to the old file or the new one. Only a damaged database still has journals here; they get
+    their new names before they lose the old ones.
 
     Raises:
         OSError: nothing was replaced.
@@ -71,17 +71,17 @@ def replace_database(scratch: ScratchFile, target: Path) -> KeptFiles:
 
 
 def count_other_links(target: Path, found: os.stat_result) -> int:
-    """Return how many names a file has besides this one and those that an interrupted restore has given it."""
+    """Return the number of a file's names, except this one and those given by an interrupted restore."""
     return found.st_nlink - 1 - len(_own_names(target, found))
 
 
 def refuse_unsafe_journals(target: Path) -> None:
-    """Refuse a database beside which lies something that must not be written to, as opening it would.
+    """Refuse a database with journals that must not be written to, which opening it would do.
 
-    A journal may have the second name that an interrupted restore has given it.
+    A journal may have a second name given by an interrupted restore.
 
     Raises:
-        StorageFailed: one of them is a link, not a regular file, has another name, or belongs to somebody else.
+        StorageFailed: a journal is a link, not a regular file, has another name, or belongs to another user.
     """
     kept = _kept_by_interrupted(target)
     for suffix in COMPANION_SUFFIXES:
@@ -116,7 +116,7 @@ def _kept_by_interrupted(target: Path) -> Path | None:
 
 
 def _keep_by_exchange(scratch: ScratchFile, target: Path) -> Path | None:
-    """Give the new file the name to keep the old one under, and exchange the two names.
+    """Give the new file the name for keeping the old one, and exchange the two names.
 
     Returns:
         The old file's new name; None if the file system cannot exchange names.
@@ -140,9 +140,9 @@ def _keep_by_link(target: Path) -> Path:
 
 
 def _keep_by_rename(scratch: ScratchFile, target: Path, journals: list[str]) -> KeptFiles:
-    """Rename the old file away, then the new one to its name: where the file system has neither exchange nor links.
+    """Rename the old file away and then the new one to its name, if the file system has neither exchange nor links.
 
-    For a moment the name stands for nothing; the gate is held meanwhile.
+    The name is briefly unused; the gate is held meanwhile.
     """
     kept = next(free_names(target, _KEPT_WORD))
     moved = []

@@ -1,9 +1,9 @@
-"""Restore: put a saved SQLite registry in the place of the current one.
+"""Restore: replace the current SQLite registry with a backup.
 
 Called by ``jobdb restore``. The backup is copied, checked and prepared under a scratch name; then the file takes the
-database's name in one step, under the gate and SQLite's exclusive lock (``locked_replace``). At every moment the name
-stands for the old or the new registry, never for a mixture: the -wal and -journal of the old one leave before it does.
-May call the SQLite engine's helpers and the other modules of this package, never an open registry.
+database's name in one step, under the gate and SQLite's exclusive lock (``locked_replace``). The name always refers to
+the old or the new registry, never to a mixture: the -wal and -journal of the old one are moved away before it is. May
+call the SQLite engine's helpers and the other modules of this package, never an open registry.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from .since_backup import ChangesSinceBackup
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """What a restore has done.
+    """The result of a restore.
 
     Attributes:
-        path: the database, links followed.
-        jobs, events: how many it holds.
+        path: the database, links resolved.
+        jobs, events: the number of jobs and of events in it.
         kept: the database that was replaced, under its new name; None if there was none.
         set_aside: the -wal and -journal of a database that is gone or damaged, under their new names.
-        since: what the replaced database knew and the backup does not; None if that cannot be known.
-        revoked: whether the tokens that ``since`` counts were revoked in the restored registry too.
-        same_registry: whether brokers and tickets take it for the registry that the backup was made of.
-        key_id: the id of the master key that its secrets are sealed under; None if it holds no secret.
+        since: the changes in the replaced database that the backup does not have; None if unknown.
+        revoked: True if the tokens that ``since`` counts were revoked in the restored registry too.
+        same_registry: True if brokers and tickets treat it as the registry that was backed up.
+        key_id: the id of the master key that its secrets are sealed under; None if it contains no secret.
     """
 
     path: Path
@@ -60,32 +60,32 @@ def restore_registry(
     revoke_since: bool = False,
     same_registry: bool = False,
 ) -> RestoreReport:
-    """Put a saved registry in the place of the current one, which is kept under another name.
+    """Replace the current registry with a backup, and keep the current one under another name.
 
     Args:
-        backup: the saved file; it stays.
-        url: where the registry is to be; a link is followed.
-        busy_sec: how long to wait until nobody has the current one open, in seconds.
-        revoke_since: revoke what was revoked or rotated away in the current one since the backup was made; without
-            it those tokens are valid again.
-        same_registry: keep the backup's registry id, so that brokers' sessions and tickets go on. Only where the
-            registry that the backup was made of is gone for good: two that have one id take each other's messages.
+        backup: the backup file, which is not changed.
+        url: the place of the registry; a link is followed.
+        busy_sec: how long to wait until no process has the current one open, in seconds.
+        revoke_since: True to revoke the tokens that were revoked or rotated away in the current one since the backup;
+            otherwise they are valid again.
+        same_registry: True to keep the backup's registry id, so that brokers' sessions and tickets continue. Only if
+            the registry that was backed up is gone for good: two with the same id take each other's messages.
 
     Returns:
-        What was done; ``kept`` is the name of the database that was replaced.
+        The result; ``kept`` is the name of the database that was replaced.
 
     Raises:
         Busy: the current database is open in a process.
         InvalidInput: the backup is not a file, is the database itself, or the database has other names.
-        NotAJobdbDatabase, StorageFailed, SchemaMismatch: the backup is not sound, or what stands at the place is a
-            database of another program.
-        StorageFailed: beside the database lies a link, a folder or somebody else's file by the name of its journal.
+        NotAJobdbDatabase, StorageFailed, SchemaMismatch: the backup is not valid, or the current file is a database of
+            another program.
+        StorageFailed: the name of the database's journal belongs to a link, a folder or another user's file.
         UnsafeFileSystem: the folder's file system cannot hold a database safely.
         Unusable: this process has the current one open.
 
     Example:
         report = restore_registry(Path("/backups/jobs.db"), parse_url("jobs.db"), revoke_since=True)
-        print(f"{report.jobs} jobs; what was there is now {report.kept}")
+        print(f"{report.jobs} jobs; the previous database is now {report.kept}")
     """
     source = resolve_backup(backup)
     target = _resolve_target(url, source, backup)
@@ -113,7 +113,7 @@ def restore_registry(
 
 
 def _preparation(*, same_registry: bool) -> list[StatementCall]:
-    """Return what makes a copied backup ready whatever it replaces."""
+    """Return the statements that prepare every copied backup, whatever it replaces."""
     changes = [
         StatementCall(RESTORED_FILE.delete_restored_place),
         StatementCall(RESTORED_FILE.delete_restored_leases),
@@ -128,13 +128,13 @@ def _preparation(*, same_registry: bool) -> list[StatementCall]:
 
 
 def _resolve_target(url: DatabaseUrl, source: Path, backup: Path) -> Path:
-    """Return the file that is to be replaced or made, at the end of whatever links lead to it."""
+    """Return the file to replace or create, with links resolved."""
     given = sqlite_path(url)
     other_file = {"advice": "name another file", "command": "name another file with --db"}
     try:
         os.fsencode(given).decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidInput(f"{str(given)!r} is not valid UTF-8, which SQLite needs", **other_file) from None
+        raise InvalidInput(f"{str(given)!r} is not valid UTF-8, which SQLite requires", **other_file) from None
     target = Path(os.path.realpath(given))
     try:
         found = os.lstat(target)
@@ -143,7 +143,7 @@ def _resolve_target(url: DatabaseUrl, source: Path, backup: Path) -> Path:
     except OSError as error:
         raise InvalidInput(f"{given} cannot be a database: {error.strerror}", **other_file) from None
     if stat.S_ISLNK(found.st_mode):
-        raise InvalidInput(f"{given} is a symbolic link that leads in a circle; remove it, or name another file")
+        raise InvalidInput(f"{given} is a symbolic link in a loop; remove it, or name another file")
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device, not a file"
         raise InvalidInput(f"{target} is {kind}", advice="name a file", command="name a file with --db")

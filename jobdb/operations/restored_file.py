@@ -1,7 +1,7 @@
-"""The copy of a backup before it takes the database's name: what is written into it, and the note of a restore.
+"""The copy of a backup before it takes the database's name: changes to it, and the note of a restore.
 
-Called by ``restore`` and ``locked_replace``; the doctor reads the note. The file has a scratch name that nobody else
-knows of, so that it is written without a lock and synced once, by its maker. May call the SQLite engine's helpers.
+Called by ``restore`` and ``locked_replace``; the doctor reads the note. The file has a scratch name that no other
+process uses, so it is written without a lock and synced once, by its creator. May call the SQLite engine's helpers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RestoredFileStatements(StatementSet):
 RESTORED_FILE = RestoredFileStatements(Path(__file__).with_name("restored_file.sql"))
 
 RESTORE_NOTE = "restored"
-"""The setting that holds the note of the last restore."""
+"""The setting that contains the note of the last restore."""
 
 _MAX_NOTED_TOKENS = 100
 
@@ -46,12 +46,12 @@ class StatementCall(NamedTuple):
 
 
 class RestoreNote(NamedTuple):
-    """What the doctor needs to know of the last restore.
+    """A note about the last restore, for the doctor.
 
     Attributes:
         at_ms: when it was, Unix milliseconds.
-        known: whether it is known which tokens had been revoked since the backup was made.
-        valid_again: job id and version of tokens that had been revoked and are valid again; the first hundred.
+        known: True if it is known which tokens had been revoked since the backup.
+        valid_again: the job id and version of tokens that had been revoked and are valid again; the first hundred.
     """
 
     at_ms: int
@@ -63,7 +63,7 @@ def note_restore(valid_again: list[tuple[str, int]] | None) -> StatementCall:
     """Return the call that records a restore.
 
     Args:
-        valid_again: job id and version of the revoked tokens that are valid again; None if that is not known.
+        valid_again: the job id and version of the revoked tokens that are valid again; None if unknown.
     """
     note = {
         "at_ms": time.time_ns() // 1_000_000,
@@ -74,7 +74,7 @@ def note_restore(valid_again: list[tuple[str, int]] | None) -> StatementCall:
 
 
 def parse_restore_note(text: str | None) -> RestoreNote | None:
-    """Read the setting `RESTORE_NOTE`; return None if it is missing or not readable."""
+    """Parse the setting `RESTORE_NOTE`; return None if it is missing or invalid."""
     try:
         note = json.loads(text or "null")
         return RestoreNote(
@@ -87,7 +87,7 @@ def parse_restore_note(text: str | None) -> RestoreNote | None:
 
 
 def write_changes(scratch: Path, changes: list[StatementCall]) -> None:
-    """Execute statements on the file, all in one transaction.
+    """Execute statements on the file in one transaction.
 
     Raises:
         StorageFailed: the disk is full or failed.
@@ -97,7 +97,7 @@ def write_changes(scratch: Path, changes: list[StatementCall]) -> None:
     try:
         connection = open_scratch(scratch)
         try:
-            # Not apsw's own block: its rollback fails where SQLite has rolled back on a full disk, and hides the cause.
+            # Not apsw's context manager: its rollback fails if SQLite has rolled back on a full disk, hiding the cause.
             connection.execute("BEGIN IMMEDIATE")
             for statement, values in changes:
                 connection.execute(statement.text, values)
@@ -109,7 +109,7 @@ def write_changes(scratch: Path, changes: list[StatementCall]) -> None:
 
 
 def read_key_id(scratch: Path) -> str | None:
-    """Return the id of the master key that the file's secrets are sealed under; None if it holds no secret.
+    """Return the id of the master key that the file's secrets are sealed under; None if it contains no secret.
 
     Raises:
         StorageFailed: the file cannot be read.

@@ -1,4 +1,4 @@
--- Statements that make a copied backup ready, before it takes the database's name.
+-- Statements that prepare a copied backup before it takes the database's name.
 
 -- revoke_restored_token: revoke a token that the replaced database had revoked.
 UPDATE tokens SET revoked_ms = ?3 WHERE job = ?1 AND kid = ?2 AND revoked_ms IS NULL;
@@ -6,10 +6,10 @@ UPDATE tokens SET revoked_ms = ?3 WHERE job = ?1 AND kid = ?2 AND revoked_ms IS 
 -- put_restored_setting: record a fact about the restored registry.
 INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2);
 
--- delete_restored_place: forget where the backup's registry lay; this one lies elsewhere.
+-- delete_restored_place: forget the place of the backup's registry; this one is elsewhere.
 DELETE FROM settings WHERE name = 'place';
 
--- delete_restored_leases: end the leases of relays and reapers that worked on the backup's registry.
+-- delete_restored_leases: end the leases of relays and reapers of the backup's registry.
 DELETE FROM leases;
 
 -- delete_broker_identities: forget the ids under which brokers know the backup's registry.

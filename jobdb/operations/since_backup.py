@@ -1,7 +1,7 @@
-"""The comparison of a database with a backup: what the database knows and a restore would forget.
+"""The comparison of a database with a backup: the changes that a restore would lose.
 
-Called by ``restore`` before it asks, and by ``locked_replace`` under the lock. Reads both files, changes neither. May
-call the SQLite engine's helpers and ``backup_file``.
+Called by ``jobdb restore`` before it asks for confirmation, and by ``locked_replace`` under the lock. Reads both files
+and changes neither. May call the SQLite engine's helpers and ``backup_file``.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ _BUSY_SEC = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ChangesSinceBackup:
-    """Counts of what the replaced database knew and the backup does not.
+    """Counts of the changes in a database that a backup does not have.
 
     Attributes:
-        tokens: tokens that were revoked, or replaced by a rotation, since the backup was made.
-        jobs: the jobs that these tokens belong to.
-        jobs_gone: jobs of the backup that the database no longer has; whether their tokens were revoked is not known.
-        subscriptions: subscribers of single jobs that have accepted events since.
+        tokens: the number of tokens that were revoked, or replaced by a rotation, since the backup.
+        jobs: the number of jobs that these tokens belong to.
+        jobs_gone: the number of jobs in the backup that the database no longer has; whether their tokens were revoked
+            is unknown.
+        subscriptions: the number of subscriptions to single jobs that have accepted events since.
     """
 
     tokens: int
@@ -76,7 +77,7 @@ class RevokedToken(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The counts, None where they cannot be known, and the tokens that ``counts.tokens`` counts."""
+    """The counts, None if unknown, and the tokens that ``counts.tokens`` counts."""
 
     counts: ChangesSinceBackup | None
     revoked: list[RevokedToken]
@@ -86,11 +87,11 @@ def changes_since(backup: Path, url: DatabaseUrl) -> ChangesSinceBackup | None:
     """Compare the current database with a backup that is to replace it.
 
     Args:
-        backup: the saved file.
+        backup: the backup file.
         url: the current database.
 
     Returns:
-        What the current database knows and the backup does not; None if that cannot be known: the database is missing,
+        The changes in the current database that the backup does not have; None if unknown: the database is missing,
         damaged, in use for longer than a second, or has no job in common with the backup.
 
     Raises:

@@ -1,4 +1,4 @@
--- The comparison of the database that is replaced (main) with the backup that comes in its place (restored).
+-- Statements that compare the database to replace (main) with the backup that replaces it (restored).
 
 -- revoked_since: tokens that are valid in the backup and were revoked, or rotated away, in the database since.
 SELECT backup_token.job, backup_token.kid, current_token.revoked_ms, backup_job.job_id
@@ -14,12 +14,12 @@ WHERE backup_token.revoked_ms IS NULL
              AND (backup_token.expires_ms IS NULL OR backup_token.expires_ms > current_token.expires_ms)))
 ORDER BY backup_token.job, backup_token.kid;
 
--- common_jobs: how many of the backup's jobs the database still has, and how many it no longer has.
+-- common_jobs: the number of the backup's jobs that the database still has, and of those that it no longer has.
 SELECT count(job.id), count(*) - count(job.id)
 FROM restored.jobs AS backup_job
 LEFT JOIN main.jobs AS job ON job.job_id = backup_job.job_id AND job.created_ms = backup_job.created_ms;
 
--- subscriptions_ahead: how many subscribers of single jobs have accepted more than the backup knows of.
+-- subscriptions_ahead: the number of subscriptions to single jobs that are ahead of the backup.
 SELECT count(*)
 FROM restored.subscriptions AS backup_subscription
 JOIN restored.jobs AS backup_job ON backup_job.id = backup_subscription.job

@@ -1,6 +1,6 @@
-"""Snapshot: counts, jobs and refusals at one moment, in the order in which a person needs them.
+"""Snapshot: counts, jobs and refusals at one point in time, most urgent first.
 
-Called by ``jobdb watch``, several times a second at most; calls an open registry and keeps nothing.
+Called by ``jobdb watch``, at most several times a second; calls an open registry and keeps no state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SnapshotStatements(StatementSet):
 SNAPSHOT = SnapshotStatements(Path(__file__).with_name("snapshot.sql"))
 
 MAX_JOBS = 2000
-"""How many jobs a snapshot shows at most, the newest."""
+"""The maximum number of jobs in a snapshot; the newest are shown."""
 
 _MAX_REFUSALS = 5
 
@@ -50,7 +50,7 @@ class _JobRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WatchedJob:
-    """A job as the live view shows it. Times are seconds before the snapshot; limits are seconds, 0 for none."""
+    """A job as shown in the live view. Times are seconds before the snapshot; limits are seconds, 0 for none."""
 
     job_id: str
     status: JobStatus
@@ -84,12 +84,12 @@ class WatchedJob:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of a registry at one moment.
+    """The state of a registry at one point in time.
 
     Attributes:
-        taken_ms: that moment, Unix milliseconds.
+        taken_ms: when it was taken, Unix milliseconds.
         counts: the number of jobs per status.
-        jobs: the jobs of the status that was asked for.
+        jobs: the jobs with the requested status.
         refusals: the latest refusals.
         verdicts: how often each verdict was given.
         outbox: the number of events that wait for the broker.
@@ -108,8 +108,8 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
 
     Args:
         registry: the open registry.
-        status: which jobs to show; at most 2,000, the newest.
-        agent: show only jobs whose agent's name contains this, in upper or lower case.
+        status: the status of the jobs to show; at most 2,000, the newest.
+        agent: show only jobs whose agent's name contains this text, ignoring case.
 
     Returns:
         The snapshot; running jobs that wait for permission first, then those nearest to a limit.
@@ -119,10 +119,10 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
             for job in snapshot(registry).jobs:
                 print(job.job_id, job.running_sec, job.limit_usage)
     """
-    engine = registry.engine
     with registry.store.read() as tx:
         now = tx.now_ms
         rows = tx.all(SNAPSHOT.watch_jobs, status=status.value, limit=MAX_JOBS)
+    waiting, _oldest_ms = registry.engine.outbox_size()
     wanted = (agent or "").lower()
     jobs = [_watched_job(row, now) for row in map(_JobRow._make, rows) if wanted in row.agent.lower()]
     if status is JobStatus.RUNNING:
@@ -133,7 +133,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
         jobs=tuple(jobs),
         refusals=tuple(registry.refusals(limit=_MAX_REFUSALS)),
         verdicts=registry.verdict_counts(),
-        outbox=engine.outbox_size()[0],
+        outbox=waiting,
     )
 
 

@@ -1,4 +1,4 @@
-"""Statistics: jobs by status, agent and day, durations, refusals; as data and in Prometheus' text format.
+"""Statistics: jobs by status, agent and day, durations, and refusals, as data and in Prometheus' text format.
 
 Called by ``jobdb stats``; calls an open registry, and reads all numbers in one transaction.
 """
@@ -52,7 +52,7 @@ class AgentDurations:
 
 
 class VerdictTotal(NamedTuple):
-    """How often a verdict was given, and when it was last given, UTC."""
+    """The number of times that a verdict was given, and when it was last given, UTC."""
 
     times: int
     last_at: str | None
@@ -60,17 +60,17 @@ class VerdictTotal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The statistics of a registry at one moment.
+    """The statistics of a registry at one point in time.
 
     Attributes:
-        taken_at: that moment, UTC.
+        taken_at: when they were taken, UTC.
         days: how many days back ``by_day`` and ``durations`` go.
         jobs: the number of jobs per status.
         by_agent: the number of jobs per status, for each agent that has jobs.
         by_day: the number of jobs per current status, for each UTC day on which jobs were registered, oldest first.
-        durations: of jobs that have ended, by agent.
-        refusals: how often each verdict was given, and when last.
-        events: the number of events that are kept.
+        durations: the durations of jobs that have ended, by agent.
+        refusals: how often each verdict was given, and when it was last given.
+        events: the number of stored events.
         outbox: the number of events that wait for the broker.
     """
 
@@ -108,10 +108,10 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
         days: how many days back ``by_day`` and ``durations`` go; 1 to 3660.
 
     Returns:
-        The numbers, all of one moment.
+        The numbers, all read in one transaction.
 
     Raises:
-        InvalidInput: ``days`` is out of its range.
+        InvalidInput: ``days`` is out of range.
 
     Example:
         with Registry.open("jobs.db") as registry:

@@ -3,7 +3,7 @@
 -- stats_by_agent: jobs by agent and status.
 SELECT agent, status, count(*) FROM jobs GROUP BY agent, status ORDER BY agent, status;
 
--- stats_by_day: jobs by the day on which they were registered, and their current status.
+-- stats_by_day: jobs by day of registration and current status.
 SELECT created_ms / 86400000, status, count(*) FROM jobs WHERE created_ms >= :since
 GROUP BY created_ms / 86400000, status ORDER BY 1, 2;
 
@@ -11,5 +11,5 @@ GROUP BY created_ms / 86400000, status ORDER BY 1, 2;
 SELECT agent, count(*), avg(finished_ms - started_ms), max(finished_ms - started_ms) FROM jobs
 WHERE finished_ms >= :since AND started_ms IS NOT NULL GROUP BY agent ORDER BY agent;
 
--- stats_events: how many events are kept.
+-- stats_events: the number of stored events.
 SELECT count(*) FROM events;

@@ -1,12 +1,11 @@
-"""The public face: :class:`Registry` checks arguments and asks the engine; one transaction per verb.
+"""The public interface: :class:`Registry` checks arguments and calls the engine; one transaction per verb.
 
 ``registry.py`` opens it; the verbs are in ``jobs.py``, ``claims.py``, ``events.py``, ``subscribers.py``, ``tokens.py``.
 """
 
 from __future__ import annotations
 
-from .base import now_ms
 from .claims import DEFAULT_LEASE_SEC, DEFAULT_STRIKE_LIMIT
 from .registry import DEFAULT_BUSY_SEC, Registry
 
-__all__ = ["DEFAULT_BUSY_SEC", "DEFAULT_LEASE_SEC", "DEFAULT_STRIKE_LIMIT", "Registry", "now_ms"]
+__all__ = ["DEFAULT_BUSY_SEC", "DEFAULT_LEASE_SEC", "DEFAULT_STRIKE_LIMIT", "Registry"]

@@ -1,12 +1,11 @@
-"""The base of :class:`Registry`: the engine behind it, its URL, and how it is closed.
+"""The base class of :class:`Registry`: its engine, its URL, and closing it.
 
-The verbs are classes on this base, one per subject: jobs, claims, events, subscribers. A verb checks its arguments and
-asks the engine, which runs one transaction.
+The verbs are methods of its subclasses, one per subject: jobs, claims, events, subscribers. A verb checks its arguments
+and calls the engine, which runs one transaction.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -16,13 +15,8 @@ if TYPE_CHECKING:
     from ..urls import DatabaseUrl
 
 
-def now_ms() -> int:
-    """Return the Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 class RegistryBase:
-    """An open database, closed at the end of a ``with`` block."""
+    """An open database; a context manager that closes it."""
 
     def __init__(self, engine: Engine, url: DatabaseUrl) -> None:
         self.engine = engine
@@ -30,10 +24,11 @@ class RegistryBase:
         self.url = url
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Close the database. A ``with`` block does so at its end.
+        """Close the database, as the end of a ``with`` block does.
 
         Args:
-            checkpoint: True to let the last process out copy SQLite's WAL into the database, which leaves one file.
+            checkpoint: True to copy SQLite's WAL into the database if no other process has it open, which leaves a
+                single file.
 
         Example:
             >>> registry.close()

@@ -1,4 +1,4 @@
-"""The verbs of :class:`Registry` about claims: claim a job, renew and release the claim, reap those of dead workers."""
+"""The verbs of :class:`Registry` for claims: claim a job, renew or release the claim, reap jobs of dead workers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ DEFAULT_LEASE_SEC = 300.0
 DEFAULT_STRIKE_LIMIT = 3
 
 
-@translate_shortage
 class ClaimVerbs(RegistryBase):
-    """The verbs about claims."""
+    """The verbs for claims."""
 
     def claim(
         self,
@@ -33,19 +32,19 @@ class ClaimVerbs(RegistryBase):
         """Claim the next pending job: highest priority first, then the oldest.
 
         Args:
-            worker: the name of the worker that claims it, such as "host1:4711".
-            agent: only jobs of this agent.
-            agent_session: only jobs of this session.
+            worker: the name of the claiming worker, such as "host1:4711".
+            agent: only jobs for this agent.
+            agent_session: only jobs for this session.
             job_id: only this job.
-            lease_sec: the claim expires after so many seconds unless it is renewed; None means never.
+            lease_sec: the number of seconds after which the claim expires unless renewed; None means never.
             wait_sec: how long to wait for a job if none is pending, in seconds.
 
         Returns:
-            The claim; give its ``attempt`` with every verb on the job. None if no job is pending.
+            The claim; pass its ``attempt`` to every verb on the job. None if no job is pending.
 
         Raises:
-            UnknownJob: there is no job of the id ``job_id``.
-            IllegalTransition: the job of the id ``job_id`` is not pending.
+            UnknownJob: there is no job with the id ``job_id``.
+            IllegalTransition: the job with the id ``job_id`` is not pending.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -79,13 +78,13 @@ class ClaimVerbs(RegistryBase):
         Args:
             job_id: the id of the claimed job.
             attempt: the attempt of the claim.
-            lease_sec: when the claim is to expire, in seconds from now.
+            lease_sec: the number of seconds from now after which the claim expires.
 
         Returns:
             The claim with its new lease.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
             StaleAttempt: the claim was taken over or released, or the job has ended.
 
         Example:
@@ -99,7 +98,7 @@ class ClaimVerbs(RegistryBase):
         return self.engine.renew(arguments.job_id(job_id), attempt=arguments.attempt(attempt), lease_ms=lease_ms)
 
     def release(self, job_id: str, *, attempt: int) -> Job:
-        """Release a claimed job: it is pending again.
+        """Release a claimed job, which becomes pending again.
 
         Args:
             job_id: the id of the claimed job.
@@ -109,7 +108,7 @@ class ClaimVerbs(RegistryBase):
             The job.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
             StaleAttempt: the claim was taken over or released, or the job has ended.
 
         Example:
@@ -120,19 +119,21 @@ class ClaimVerbs(RegistryBase):
         """
         return self.engine.release(arguments.job_id(job_id), attempt=arguments.attempt(attempt))
 
+    @translate_shortage
     def reap(self, *, strike_limit: int = DEFAULT_STRIKE_LIMIT, limit: int = 500) -> list[Reaped]:
         """Return the jobs of dead workers to pending, and end jobs that are past their time limits.
 
-        Call it from time to time, from any process. A job whose lease expired becomes pending again; at the
+        Call it periodically, from any process. A job whose lease expired becomes pending again; at the
         ``strike_limit``-th time it ends as error. A job past its ``timeout_sec`` or ``idle_timeout_sec`` ends as error.
         If its token is revoked, so that no event can be signed, it ends without an event, as a cancelled job does.
 
         Args:
-            strike_limit: end a job when its lease expired so many times.
-            limit: how many expired leases and how many overdue jobs to treat at most in this transaction, 1 to 10,000.
+            strike_limit: the number of expired leases after which a job ends.
+            limit: the maximum number of expired leases, and of overdue jobs, to process in this transaction; 1 to
+                10,000.
 
         Returns:
-            The jobs that it changed.
+            The changed jobs.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")

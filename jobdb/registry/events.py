@@ -1,4 +1,4 @@
-"""The verbs of :class:`Registry` about events: publish them and read them."""
+"""The verbs of :class:`Registry` for events: publish and read them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from ..model import Event, EventKind, EventName, NewEvent, Page
 
 
-@translate_shortage
 class EventVerbs(RegistryBase):
-    """The verbs about events."""
+    """The verbs for events."""
 
     def publish(
         self,
@@ -36,16 +35,16 @@ class EventVerbs(RegistryBase):
             job_id: the id of the job.
             event: "started", "progress", "permission_required", "completed" or "error".
             detail: a sentence for people, up to 65,536 characters.
-            data: further facts, as JSON can represent them.
-            attempt: the attempt of the claim that it belongs to; if None it belongs to the current claim, whoever
-                holds it, so that nothing fences this call.
+            data: further facts, JSON-serializable.
+            attempt: the attempt of the claim that it belongs to. If None, it belongs to the current claim, whoever
+                holds it: the call is not fenced.
 
         Returns:
-            The event; its ``payload`` is what is sent.
+            The event; its ``payload`` is its wire form.
 
         Raises:
             InvalidInput: an argument is invalid.
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
             IllegalTransition: the job has ended.
             StaleAttempt: the claim was taken over or released.
 
@@ -77,7 +76,8 @@ class EventVerbs(RegistryBase):
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
             >>> events = registry.publish_many(
-            ...     [NewEvent(job_id="sort-1", event="started"), NewEvent(job_id="sort-1", event="progress")])
+            ...     [NewEvent(job_id="sort-1", event="started"), NewEvent(job_id="sort-1", event="progress")]
+            ... )
             >>> [event.seq for event in events]
             [1, 2]
         """
@@ -88,6 +88,7 @@ class EventVerbs(RegistryBase):
             checked.append(_checked_event(event.job_id, event.event, event.detail, event.data, event.attempt))
         return self.engine.publish(checked) if checked else []
 
+    @translate_shortage
     def complete(
         self,
         job_id: str,
@@ -106,6 +107,7 @@ class EventVerbs(RegistryBase):
         """
         return self.publish(job_id, "completed", detail=detail, data=data, attempt=attempt)
 
+    @translate_shortage
     def fail(
         self,
         job_id: str,
@@ -124,19 +126,20 @@ class EventVerbs(RegistryBase):
         """
         return self.publish(job_id, "error", detail=detail, data=data, attempt=attempt)
 
+    @translate_shortage
     def events(self, job_id: str, *, after: int = 0, limit: int = 1000) -> Page[Event, int]:
         """Return one page of the events of a job, in order. :meth:`all_events` iterates over all pages.
 
         Args:
             job_id: the id of the job.
-            after: the seq of the last event of the previous page, its ``next_after``.
+            after: the ``next_after`` of the previous page: the seq of its last event.
             limit: the length of the page, 1 to 10,000.
 
         Returns:
-            The page; its ``has_more`` and ``next_after`` lead to the next one.
+            The page; see its ``has_more`` and ``next_after`` for the next one.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -151,18 +154,18 @@ class EventVerbs(RegistryBase):
         return self._page_of_events(arguments.job_id(job_id), after, arguments.page_limit(limit))
 
     def all_events(self, job_id: str, *, after: int = 0, page_size: int = 100) -> Iterator[Event]:
-        """Iterate over all events of a job, in order, in bounded memory: one page at a time is read.
+        """Iterate over all events of a job, in order, reading one page at a time to bound memory.
 
-        It ends after the last event that is recorded when it gets there; :meth:`subscribe` waits for further ones.
+        The iteration ends after the last recorded event; :meth:`subscribe` waits for further ones.
 
         Args:
             job_id: the id of the job.
-            after: begin after the event of this seq.
+            after: begin after the event with this seq.
             page_size: how many events to read at once, 1 to 10,000.
 
         Raises:
             InvalidInput: ``after`` or ``page_size`` is out of range.
-            UnknownJob: there is no job of that id; or it was pruned meanwhile, and the rest of its events with it.
+            UnknownJob: there is no job with that id, or it was pruned during the iteration.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")

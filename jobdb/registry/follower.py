@@ -1,10 +1,10 @@
-"""Following events: the iterator that hands them out, and its source in the database itself.
+"""Following events: the iterator that yields them, and its source in the database.
 
-``Registry.subscribe`` returns a ``Follower`` and, over a broker, ``jobdb.mqtt.subscribe`` a subclass of it. It keeps
-what both have in common: the time limits, which event counts as handled, and the outcome. The source of the events is a
-generator of steps: here :func:`job_steps` and :func:`feed_steps`, which accept what is new in one transaction and hand
-it out from the database, so that a restart continues where the handler was. Waiting costs next to nothing: SQLite's
-data_version, PostgreSQL's NOTIFY. Called by the registry and by ``mqtt/subscriber.py``; calls the engine.
+``Registry.subscribe`` returns a ``Follower``; for a broker, ``jobdb.mqtt.subscribe`` returns a subclass. The class
+implements what both share: the time limits, which event counts as handled, and the outcome. The source of the events
+is a generator of steps: here :func:`job_steps` and :func:`feed_steps`, which accept new events in one transaction and
+yield them from the database, so that a restart continues where the handler stopped. Waiting is cheap: it uses SQLite's
+data_version or PostgreSQL's NOTIFY. Called by the registry and by ``mqtt/subscriber.py``; calls the engine.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ..engines.sql.following import FollowResult
     from ..model import Event, Job
 
-    # An event to hand out, and the seq that was handed out before it.
+    # An event to yield, and the seq that was yielded before it.
     Step = tuple[Event, int]
-    # The steps of a job return the job once it has ended.
+    # The generator for one job returns the job once it has ended.
     Steps = Generator[Step, None, Job | None]
 
 PAGE_SIZE = 100
@@ -31,12 +31,12 @@ _MAX_WAIT_SEC = 60.0
 
 
 class WaitLimits:
-    """The time limits of one iteration: in total, and from event to event.
+    """The time limits of one iteration: in total, and between events.
 
     Args:
-        subject: what is followed, for the message of the error.
-        timeout_sec: the limit for the whole, in seconds; None: no limit.
-        idle_timeout_sec: the limit from event to event, in seconds; None: no limit.
+        subject: the name of what is followed, for the error message.
+        timeout_sec: the total limit, in seconds; None: no limit.
+        idle_timeout_sec: the limit between events, in seconds; None: no limit.
     """
 
     def __init__(self, subject: str, timeout_sec: float | None, idle_timeout_sec: float | None) -> None:
@@ -50,19 +50,19 @@ class WaitLimits:
         self._idle_since = time.monotonic()
 
     def check_total(self) -> None:
-        """Check the total limit, before an event is handed out: a job that is never idle must not outlast it.
+        """Check the total limit before an event is yielded: a job that is never idle must not exceed it.
 
         Raises:
-            TimedOut: the total limit is over.
+            TimedOut: the total limit was reached.
         """
         if self._timeout_sec is not None and time.monotonic() - self._began >= self._timeout_sec:
             raise self._timed_out(self._timeout_sec, "in all")
 
     def remaining_sec(self) -> float:
-        """Return how long to wait at most, in seconds.
+        """Return the maximum time to wait, in seconds.
 
         Raises:
-            TimedOut: a limit is over.
+            TimedOut: a limit was reached.
         """
         now, remaining = time.monotonic(), _MAX_WAIT_SEC
         for limit, since, word in (
@@ -81,7 +81,7 @@ class WaitLimits:
 
 
 class Follower:
-    """An iterator over events, each handed out at least once and marked as handled when the next is requested.
+    """An iterator over events, each yielded at least once and marked as handled when the next is requested.
 
     Args:
         engine: records what is handled.
@@ -91,7 +91,7 @@ class Follower:
 
     Attributes:
         subscriber: the observer's name.
-        outcome: the job, once following one job has come to its end; None before, and when following all jobs.
+        outcome: the job, once its iteration has ended; None before that, and when following all jobs.
 
     Example:
         >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -116,10 +116,10 @@ class Follower:
         return self
 
     def __next__(self) -> Event:
-        """Mark the last event as handled; return the next.
+        """Mark the last event as handled and return the next.
 
         Raises:
-            TimedOut: a limit is over. An event that has come meanwhile is not handed out and stays unhandled.
+            TimedOut: a limit was reached. An event that has arrived meanwhile is not yielded and stays unhandled.
         """
         self.handled()
         try:
@@ -130,7 +130,8 @@ class Follower:
         self._limits.check_total()
         self._limits.reset_idle()
         self._unhandled = step
-        return step[0]
+        event, _before = step
+        return event
 
     def handled(self) -> None:
         """Mark the last event as handled without requesting the next.
@@ -151,13 +152,14 @@ class Follower:
 
 
 def with_previous_seq(events: Iterable[Event], after: int) -> Iterator[Step]:
-    """Yield each event with the seq that was handed out before it.
+    """Yield each event with the seq that was yielded before it.
 
-    It tells whether an event between the two was accepted late meanwhile: then all from there on is handed out again.
+    The pair shows whether an event between the two was accepted late meanwhile; if so, all events from there on are
+    yielded again.
 
     Args:
         events: a job's events, in order.
-        after: the seq before the first.
+        after: the seq before the first event.
     """
     for event in events:
         yield event, after
@@ -165,7 +167,7 @@ def with_previous_seq(events: Iterable[Event], after: int) -> Iterator[Step]:
 
 
 def job_steps(engine: Engine, job_id: str, *, subscriber: str, start: str, limits: WaitLimits) -> Steps:
-    """Yield one job's events from the database; return the job once it has ended and all are handed out."""
+    """Yield one job's events from the database; return the job once it has ended and all are yielded."""
     while True:
         seen = engine.store.data_version()
         followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=PAGE_SIZE)
@@ -177,11 +179,11 @@ def job_steps(engine: Engine, job_id: str, *, subscriber: str, start: str, limit
 
 
 def feed_steps(engine: Engine, unhandled: Iterable[str], *, subscriber: str, limits: WaitLimits) -> Steps:
-    """Yield all jobs' events from the database, in order for each job, without end.
+    """Yield the events of all jobs from the database, in order per job, without end.
 
     Args:
         engine: the registry's engine.
-        unhandled: the jobs to begin with: those with events that were accepted and not handled.
+        unhandled: the jobs to begin with: those with events that were accepted but not handled.
         subscriber: the observer's name.
         limits: the time limits.
     """
@@ -194,7 +196,7 @@ def feed_steps(engine: Engine, unhandled: Iterable[str], *, subscriber: str, lim
         try:
             return engine.follow_in_feed(job_id, subscriber=subscriber, limit=PAGE_SIZE)
         except UnknownJob:
-            return None  # pruned meanwhile
+            return None  # the job was pruned meanwhile
 
     for job_id in unhandled:
         yield from steps_of(job_id)
@@ -217,10 +219,10 @@ def follow_job(
     timeout_sec: float | None,
     idle_timeout_sec: float | None,
 ) -> Follower:
-    """Follow one job's events in the database, until the job has ended and all are handled.
+    """Follow one job's events in the database until the job has ended and all are handled.
 
     Raises:
-        UnknownJob: there is none of that id.
+        UnknownJob: there is no job with that id.
     """
     engine.get(job_id)
     limits = WaitLimits(f"job {job_id}", timeout_sec, idle_timeout_sec)
@@ -231,7 +233,7 @@ def follow_job(
 def follow_all(
     engine: Engine, subscriber: str, start: str, timeout_sec: float | None, idle_timeout_sec: float | None
 ) -> Follower:
-    """Follow all jobs' events in the database, in order for each job."""
+    """Follow the events of all jobs in the database, in order per job."""
     limits = WaitLimits("all jobs", timeout_sec, idle_timeout_sec)
     unhandled = engine.open_feed(subscriber, start=start)
     return Follower(engine, subscriber, feed_steps(engine, unhandled, subscriber=subscriber, limits=limits), limits)

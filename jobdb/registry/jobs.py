@@ -1,4 +1,4 @@
-"""The verbs of :class:`Registry` about jobs: register, read, list, wait for, cancel and prune them."""
+"""The verbs of :class:`Registry` for jobs: register, read, list, wait for, cancel and prune them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _MAX_WAIT_SEC = 60.0
 
 
-@translate_shortage
 class JobVerbs(RegistryBase):
-    """The verbs about jobs."""
+    """The verbs for jobs."""
 
+    @translate_shortage
     def register(
         self,
         *,
@@ -42,38 +42,39 @@ class JobVerbs(RegistryBase):
         auth: AuthMode = "required",
         auth_token: str | None = None,
     ) -> Job:
-        """Register a new job: pending, with a token for its events.
+        """Register a new job, which is pending and has a token for its events.
 
         Args:
-            agent: the agent that is to do it: "claude-code", "codex", "human", …
-            prompt: what is to be done; up to 4 MiB of text.
-            job_id: its id; one is generated if None.
-            agent_session: a session of the agent that it is meant for, such as "tmux:work".
+            agent: the agent that should do it: "claude-code", "codex", "human", …
+            prompt: the task, up to 4 MiB of text.
+            job_id: its id; generated if None.
+            agent_session: the agent's session that it is meant for, such as "tmux:work".
             priority: jobs of higher priority are claimed first.
             topic_prefix: its events go to the MQTT topic ``<topic_prefix>/events``; ``jobdb/jobs/<job_id>`` if None.
             broker: where its events are delivered; without one they stay in the database.
             broker_password: the password for the broker; stored sealed.
-            timeout_sec: ``reap`` ends the job after running for so many seconds; 0 means never.
-            idle_timeout_sec: ``reap`` ends the job after so many seconds without an event; 0 means never.
-            expected_artifacts: relative paths of the files that it should make.
-            extra: further fields, kept as they are.
+            timeout_sec: the running time in seconds after which ``reap`` ends the job; 0 means never.
+            idle_timeout_sec: the time without an event in seconds after which ``reap`` ends the job; 0 means never.
+            expected_artifacts: relative paths of the files that it should create.
+            extra: further fields, stored as they are.
             idempotency_key: registering again with the same key returns the same job.
             auth: "required", or "never" for a job whose events are not signed, which a secured environment refuses.
-            auth_token: the token to use; one is generated if None, which is safer.
+            auth_token: the token to use; generated if None, which is safer.
 
         Returns:
             The job.
 
         Raises:
-            InvalidInput: an argument is invalid; or ``auth_token`` was or may have been the token of a pruned job of
-                this id; or events without a signature could not be told from those of a pruned job of this id.
+            InvalidInput: an argument is invalid; or ``auth_token`` was or may have been the token of a pruned job with
+                this id; or unsigned events could not be distinguished from those of a pruned job with this id.
             AlreadyExists: the id is taken, or the idempotency key was used for another job.
 
         Example:
             >>> registry.register(agent="codex", prompt="sort ten problems", job_id="sort-1", priority=5)
             Job(job_id='sort-1', status='pending', agent='codex', attempt=0, last_seq=0, prompt='sort ten problems')
             >>> registry.register(agent="codex", prompt="…", idempotency_key="monday") == registry.register(
-            ...     agent="codex", prompt="…", idempotency_key="monday")
+            ...     agent="codex", prompt="…", idempotency_key="monday"
+            ... )
             True
         """
         new = model.NewJob(
@@ -95,6 +96,7 @@ class JobVerbs(RegistryBase):
         )
         return self.register_many([new])[0]
 
+    @translate_shortage
     def register_many(self, jobs: Iterable[NewJob]) -> list[Job]:
         """Register several jobs in one transaction: all or none.
 
@@ -110,7 +112,8 @@ class JobVerbs(RegistryBase):
 
         Example:
             >>> jobs = registry.register_many(
-            ...     [NewJob(agent="codex", prompt=f"sort part {part}", job_id=f"part-{part}") for part in (1, 2)])
+            ...     [NewJob(agent="codex", prompt=f"sort part {part}", job_id=f"part-{part}") for part in (1, 2)]
+            ... )
             >>> [job.job_id for job in jobs]
             ['part-1', 'part-2']
         """
@@ -134,7 +137,7 @@ class JobVerbs(RegistryBase):
             job_id: its id.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -143,6 +146,7 @@ class JobVerbs(RegistryBase):
         """
         return self.engine.get(arguments.job_id(job_id))
 
+    @translate_shortage
     def jobs(
         self,
         *,
@@ -155,17 +159,17 @@ class JobVerbs(RegistryBase):
         """Return one page of jobs, newest first. :meth:`all_jobs` iterates over all pages.
 
         Args:
-            status: only jobs of this status, or of one of these; any if empty.
-            agent: only jobs of this agent.
-            agent_session: only jobs of this session.
-            after: the id of the last job of the previous page, its ``next_after``.
+            status: only jobs with this status, or with one of these; any if empty.
+            agent: only jobs for this agent.
+            agent_session: only jobs for this session.
+            after: the ``next_after`` of the previous page: the id of its last job.
             limit: the length of the page, 1 to 10,000.
 
         Returns:
-            The page; its ``has_more`` and ``next_after`` lead to the next one.
+            The page; see its ``has_more`` and ``next_after`` for the next one.
 
         Raises:
-            InvalidInput: there is no such status, or ``limit`` is out of range.
+            InvalidInput: a status is unknown, or ``limit`` is out of range.
             UnknownJob: there is no job ``after``.
 
         Example:
@@ -188,20 +192,20 @@ class JobVerbs(RegistryBase):
         after: str | None = None,
         page_size: int = 100,
     ) -> Iterator[Job]:
-        """Iterate over all jobs, newest first, in bounded memory: one page at a time is read.
+        """Iterate over all jobs, newest first, reading one page at a time to bound memory.
 
-        Jobs that are pruned meanwhile do not disturb it.
+        Jobs may be pruned during the iteration.
 
         Args:
-            status: only jobs of this status, or of one of these; any if empty.
-            agent: only jobs of this agent.
-            agent_session: only jobs of this session.
-            after: begin after the job of this id.
+            status: only jobs with this status, or with one of these; any if empty.
+            agent: only jobs for this agent.
+            agent_session: only jobs for this session.
+            after: begin after the job with this id.
             page_size: how many jobs to read at once, 1 to 10,000.
 
         Raises:
-            InvalidInput: there is no such status, or ``page_size`` is out of range.
-            UnknownJob: there is no job ``after``; or all jobs of the last page were pruned meanwhile.
+            InvalidInput: a status is unknown, or ``page_size`` is out of range.
+            UnknownJob: there is no job ``after``, or all jobs of the last page were pruned meanwhile.
 
         Example:
             >>> for number in range(3):
@@ -222,7 +226,7 @@ class JobVerbs(RegistryBase):
         return model.cut_page(found, limit, cursor=_job_id_of)
 
     def _following_page(self, page: Page[Job, str], wanted: JobFilter, limit: int) -> Page[Job, str]:
-        """Return the page after one whose last jobs may have been pruned since."""
+        """Return the page after ``page``, whose last jobs may have been pruned since."""
         shown = {job.job_id for job in page}
         for job in reversed(page):
             try:
@@ -233,8 +237,9 @@ class JobVerbs(RegistryBase):
             return following
         raise UnknownJob(page[-1].job_id)
 
+    @translate_shortage
     def count_by_status(self) -> dict[JobStatus, int]:
-        """Return the number of jobs of each status.
+        """Return the number of jobs per status.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort")
@@ -243,15 +248,16 @@ class JobVerbs(RegistryBase):
         """
         return self.engine.count_by_status()
 
+    @translate_shortage
     def wait(self, job_id: str, *, timeout_sec: float | None = None) -> Job:
         """Wait until a job has ended, and return it.
 
         Args:
             job_id: the id of the job.
-            timeout_sec: how long to wait at most, in seconds; without limit if None.
+            timeout_sec: the maximum time to wait, in seconds; no limit if None.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
             TimedOut: the job had not ended after ``timeout_sec`` seconds.
 
         Example:
@@ -279,6 +285,7 @@ class JobVerbs(RegistryBase):
                 )
             store.wait_for_change(seen, min(left, _MAX_WAIT_SEC))
 
+    @translate_shortage
     def cancel(self, job_id: str, *, reason: str = "cancelled") -> Job:
         """End a pending or running job as cancelled. Cancelling a cancelled job changes nothing.
 
@@ -290,8 +297,8 @@ class JobVerbs(RegistryBase):
             The job.
 
         Raises:
-            UnknownJob: there is no job of that id.
-            IllegalTransition: it has completed or failed.
+            UnknownJob: there is no job with that id.
+            IllegalTransition: the job has completed or failed.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -301,14 +308,15 @@ class JobVerbs(RegistryBase):
         reason = arguments.text("reason", reason, most=1000, least=0)
         return self.engine.cancel(arguments.job_id(job_id), reason=reason)
 
+    @translate_shortage
     def prune(self, *, older_than_sec: float, limit: int = 500, now_ms: int | None = None) -> list[str]:
         """Delete jobs that ended long ago, with all their events. Call it until it returns no ids.
 
-        Jobs with events that still wait for the broker stay.
+        Jobs with events that still wait for the broker are kept.
 
         Args:
-            older_than_sec: delete jobs that ended more than so many seconds ago.
-            limit: how many jobs to delete at most in this transaction, 1 to 10,000.
+            older_than_sec: the minimum time since a job ended, in seconds.
+            limit: the maximum number of jobs to delete in this transaction, 1 to 10,000.
             now_ms: the Unix time in milliseconds to count from; the current time if None.
 
         Returns:

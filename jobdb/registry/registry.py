@@ -1,4 +1,4 @@
-"""The registry: the public face of the library, and how it is opened.
+""":class:`Registry`, the public interface of the library, and opening it.
 
 ``with Registry.open("sqlite:///.jobdb/jobs.db", create=True) as registry: …``
 """
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from ..core import arguments
 from ..crypto.vault import Vault
 from ..errors import InvalidInput
-from ..system.descriptor_shortage import translate_shortage
+from ..model.times import now_ms
 from ..urls import DatabaseUrl, default_url, parse_url, require_current_folder
-from .base import now_ms
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
@@ -29,18 +28,17 @@ if TYPE_CHECKING:
 DEFAULT_BUSY_SEC = 30.0
 
 
-@translate_shortage
 class Registry(JobVerbs, ClaimVerbs, EventVerbs, SubscriberVerbs):
     """The job registry. Open it with :meth:`open`; share it between threads, not across a fork.
 
-    A forked child may not open a SQLite database that its parent had open (it raises ForkedRegistry): open it after
-    the fork in each process, or start processes with spawn or forkserver. On PostgreSQL, open another one in the child.
+    A forked child cannot open a SQLite database that its parent had open (ForkedRegistry is raised): open it in each
+    process after the fork, or start processes with spawn or forkserver. On PostgreSQL, open a new one in the child.
 
     Attributes:
-        engine: the engine behind it, for tools that need a verb that is not here.
-        store: the open database under the engine, for tools that run statements of their own.
+        engine: the engine, for tools that need a verb that this class does not have.
+        store: the open database under the engine, for tools that run their own statements.
         url: the URL of its database.
-        tokens: the verbs about the tokens of jobs: show, current, list, rotate, revoke, rekey.
+        tokens: the verbs for the tokens of jobs: show, current, list, rotate, revoke, rekey.
 
     Example:
         >>> with Registry.open(f"sqlite:///{folder}/jobs.db", create=True) as registry:
@@ -69,25 +67,25 @@ class Registry(JobVerbs, ClaimVerbs, EventVerbs, SubscriberVerbs):
 
         Args:
             url: ``sqlite:///FILE``, ``postgresql://…`` or a file name; ``$JOBDB_URL`` or the default if None.
-            create: True to make the database if there is none.
-            durability: "full": what was answered survives a power failure; "normal": it survives the death of the
-                process, and a power failure may undo the last commits.
+            create: True to create the database if there is none.
+            durability: "full": every commit that a verb reported survives a power failure; "normal": it survives the
+                death of the process, but a power failure may undo the last commits.
             busy_timeout_sec: how long a writer waits for its turn, in seconds.
             vault: seals the tokens; with the master key of this user or service if None.
-            clock: returns the Unix time in milliseconds, for tests. PostgreSQL uses the clock of the server.
-            checkpoint_pages: SQLite: the length of the WAL in pages from which it is copied into the database.
+            clock: returns the Unix time in milliseconds, for tests. PostgreSQL uses the server's clock.
+            checkpoint_pages: the length of SQLite's WAL, in pages, from which it is copied into the database.
 
         Returns:
-            The registry, which closes at the end of a ``with`` block.
+            The registry, a context manager that closes it.
 
         Raises:
             InvalidInput: an argument is invalid.
             DatabaseMissing: there is no database and ``create`` is False.
-            NotAJobdbDatabase: the file is something else.
-            SchemaMismatch: the schema is older or newer than this jobdb; the message names what fixes it.
+            NotAJobdbDatabase: the file is not a jobdb database.
+            SchemaMismatch: the schema is older or newer than this jobdb; the message names the fix.
             UntrustedDatabase: no URL was given, and the database in the current folder is not known to be this user's.
             UnsafeFileSystem: the file system of the folder cannot hold the database safely.
-            StorageFailed: the disk is full, failed, or may not be written.
+            StorageFailed: the disk is full, failed, or is not writable.
             Unavailable: the database server cannot be reached.
 
         Example:

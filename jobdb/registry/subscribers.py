@@ -1,4 +1,4 @@
-"""The verbs of :class:`Registry` about subscribers: accept wire events, follow jobs, and read what was refused."""
+"""The verbs of :class:`Registry` for subscribers: accept wire events, follow jobs, and list refusals."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _NEWEST = 2**62
 
 
-@translate_shortage
 class SubscriberVerbs(RegistryBase):
-    """The verbs about subscribers."""
+    """The verbs for subscribers."""
 
+    @translate_shortage
     def accept(
         self,
         payload: bytes | str | Mapping[str, Any],
@@ -33,20 +33,20 @@ class SubscriberVerbs(RegistryBase):
     ) -> Acceptance:
         """Accept one wire event: verify it, check it for replay, record it and apply it to its job.
 
-        It never raises for the content of a payload: the verdict says what is wrong with it.
+        The content of a payload never raises an error: the verdict says what is wrong with it.
 
         Args:
-            payload: the payload as it came in.
+            payload: the payload as received.
             subscriber: the name of the subscriber against whose ``last_seq`` it is checked.
-            topic: the MQTT topic that it came on, to be compared with that of the job.
-            window: accept an event late, once, if it was skipped and is at most so many seqs behind (RFC 6479); 0 means
+            topic: the MQTT topic that it arrived on, to be compared with the job's.
+            window: how many seqs behind a skipped event may be and still be accepted late, once (RFC 6479); 0 means
                 strictly monotonic.
-            start: where a subscriber that is new to the job begins: "beginning", or "now": after the events that are
-                recorded when its first authentic event comes in. Where events are recorded here before they are sent,
-                that first one is old by then: call ``subscribe`` with ``start="now"`` before, to begin earlier.
+            start: where a subscriber that is new to the job begins: "beginning", or "now", which is after the events
+                that are recorded when its first authentic event arrives. If events are recorded here before they are
+                sent, that first one is refused; to begin earlier, call ``subscribe`` with ``start="now"`` before.
 
         Returns:
-            The verdict, with the event and the seqs that were skipped. Every verdict is durable.
+            The verdict, with the event and the skipped seqs. Every verdict is durable.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -59,6 +59,7 @@ class SubscriberVerbs(RegistryBase):
         """
         return self.accept_many([model.Arrival(payload, topic)], subscriber=subscriber, window=window, start=start)[0]
 
+    @translate_shortage
     def accept_many(
         self,
         arrivals: Iterable[Arrival | bytes | str | Mapping[str, Any]],
@@ -70,13 +71,13 @@ class SubscriberVerbs(RegistryBase):
         """Accept several wire events in one transaction.
 
         Args:
-            arrivals: payloads, or each with its topic as an :class:`Arrival`.
+            arrivals: payloads, or :class:`Arrival` objects, which add the topic.
             subscriber: as for :meth:`accept`.
             window: as for :meth:`accept`.
             start: as for :meth:`accept`.
 
         Returns:
-            A verdict for each, in the order given.
+            A verdict for each arrival, in the order given.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -94,6 +95,7 @@ class SubscriberVerbs(RegistryBase):
             return []
         return self.engine.accept(batch, subscriber=subscriber, window=window, start=start)
 
+    @translate_shortage
     def subscribe(
         self,
         job_id: str | None = None,
@@ -105,19 +107,19 @@ class SubscriberVerbs(RegistryBase):
     ) -> Follower:
         """Iterate over events as they are recorded; each is accepted once and handled at least once.
 
-        An event counts as handled when the iteration asks for the next one. After a restart, events that were accepted
-        and not handled come first. The iteration over one job ends when the job has ended and all is handled; its
+        An event counts as handled when the next one is requested. After a restart, events that were accepted but not
+        handled come first. The iteration over one job ends when the job has ended and all its events are handled; its
         ``outcome`` is then the job.
 
         Args:
-            job_id: the id of the job; all jobs if None, which ends by timeouts or by the caller only.
-            subscriber: the name of the subscriber; its position is stored under it.
-            start: where a new subscriber begins: "beginning", or "now": after the events that are recorded.
-            timeout_sec: how long the whole may take, in seconds; without limit if None.
-            idle_timeout_sec: how long to wait from one event to the next, in seconds; without limit if None.
+            job_id: the id of the job; None for all jobs, an iteration that only a timeout or the caller ends.
+            subscriber: the name of the subscriber, under which its position is stored.
+            start: where a new subscriber begins: "beginning", or "now", which is after the events already recorded.
+            timeout_sec: the maximum time for the whole iteration, in seconds; no limit if None.
+            idle_timeout_sec: the maximum time between two events, in seconds; no limit if None.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
             TimedOut: during the iteration, when a limit is reached.
 
         Example:
@@ -139,15 +141,16 @@ class SubscriberVerbs(RegistryBase):
             return follow_all(self.engine, subscriber, start, timeout_sec, idle_timeout_sec)
         return follow_job(self.engine, arguments.job_id(job_id), subscriber, start, timeout_sec, idle_timeout_sec)
 
+    @translate_shortage
     def subscriptions(
         self, *, job_id: str | None = None, subscriber: str | None = None, limit: int = 1000
     ) -> Page[Subscription, None]:
-        """Return the positions of subscribers, the oldest subscription first.
+        """Return the positions of subscribers, oldest subscription first.
 
         Args:
-            job_id: only those in this job.
-            subscriber: only those of this subscriber.
-            limit: how many to return at most, 1 to 10,000.
+            job_id: only positions in this job.
+            subscriber: only positions of this subscriber.
+            limit: the maximum number to return, 1 to 10,000.
 
         Returns:
             One page; if it ``has_more``, raise ``limit``, or name the job or the subscriber.
@@ -165,18 +168,19 @@ class SubscriberVerbs(RegistryBase):
         found = self.engine.subscriptions(job_id=job_id, subscriber=subscriber, limit=limit + 1)
         return model.cut_page(found, limit)
 
+    @translate_shortage
     def refusals(self, *, job_id: str | None = None, after: int | None = None, limit: int = 100) -> Page[Refusal, int]:
         """Return one page of the authentic events that were refused, newest first.
 
-        The last 64 of each job, and 10,000 in all, are kept.
+        The latest 64 per job are kept, and at most 10,000 in total.
 
         Args:
-            job_id: only those of this job.
-            after: the number of the last refusal of the previous page, its ``next_after``.
+            job_id: only refusals for this job.
+            after: the ``next_after`` of the previous page: the number of its last refusal.
             limit: the length of the page, 1 to 10,000.
 
         Returns:
-            The page; its ``has_more`` and ``next_after`` lead to the next one.
+            The page; see its ``has_more`` and ``next_after`` for the next one.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -191,11 +195,12 @@ class SubscriberVerbs(RegistryBase):
         found = self.engine.refusals(job_id=job_id, below=below, limit=limit + 1)
         return model.cut_page(found, limit, cursor=_number_of)
 
+    @translate_shortage
     def verdict_counts(self, job_id: str | None = None) -> dict[Verdict, int]:
-        """Return how often each refused verdict was given.
+        """Return how often each refusing verdict was given.
 
         Args:
-            job_id: only for this job; for all, and for payloads that name no job, if None.
+            job_id: count for this job only; None counts for all jobs and for payloads that name no job.
 
         Example:
             >>> answer = registry.accept(b"not JSON", subscriber="orchestrator")

@@ -1,4 +1,4 @@
-"""The verbs of a registry about tokens: ``registry.tokens``."""
+"""The verbs of a registry for tokens: ``registry.tokens``."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 DEFAULT_OVERLAP_SEC = 3600.0
 
 
-@translate_shortage
 class Tokens:
-    """The tokens of the jobs in a registry. A token is the key that signs the events of one job."""
+    """The verbs for the tokens of jobs. A token is the key that signs one job's events."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @translate_shortage
     def show(self, job_id: str, *, kid: int | None = None) -> str:
-        """Return a token of a job in clear. Whoever has it can publish for the job.
+        """Return a job's token in clear text. Anyone who has it can publish for the job.
 
         Args:
             job_id: the id of the job.
             kid: the version of the token; the current one if None.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
             InvalidInput: the job has no such token.
-            KeyProblem: the master key is missing or another one.
+            KeyProblem: the master key is missing or is a different one.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -45,18 +45,20 @@ class Tokens:
         """
         if kid is not None:
             kid = arguments.kid(kid)
-        return self._engine.token(arguments.job_id(job_id), kid=kid)[1]
+        _kid, token = self._engine.token(arguments.job_id(job_id), kid=kid)
+        return token
 
+    @translate_shortage
     def current(self, job_id: str) -> tuple[int, str]:
-        """Return the current token of a job, the one that signs new events: its version, and the token in clear.
+        """Return the version and the clear text of a job's current token, which signs new events.
 
         Args:
             job_id: the id of the job.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
             InvalidInput: the job has no token.
-            KeyProblem: the master key is missing or another one.
+            KeyProblem: the master key is missing or is a different one.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -66,6 +68,7 @@ class Tokens:
         """
         return self._engine.token(arguments.job_id(job_id), kid=None)
 
+    @translate_shortage
     def list(self, job_id: str) -> list[TokenInfo]:
         """Return the tokens of a job without the secrets, oldest first.
 
@@ -73,7 +76,7 @@ class Tokens:
             job_id: the id of the job.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -82,19 +85,20 @@ class Tokens:
         """
         return self._engine.tokens(arguments.job_id(job_id))
 
+    @translate_shortage
     def rotate(self, job_id: str, *, overlap_sec: float = DEFAULT_OVERLAP_SEC, token: str | None = None) -> int:
         """Give a job a new token; events signed with an old one are accepted until the overlap ends.
 
         Args:
             job_id: the id of the job.
             overlap_sec: the length of the overlap, in seconds; 0 means none.
-            token: the new token; one is generated if None, which is safer.
+            token: the new token; generated if None, which is safer.
 
         Returns:
             The version of the new token (``hmac_kid``).
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
             IllegalTransition: the job has ended.
             InvalidInput: the given token is too short, or the job had it before.
 
@@ -113,18 +117,19 @@ class Tokens:
             check_token(token)
         return self._engine.rotate_token(arguments.job_id(job_id), overlap_ms=overlap_ms, token=token)
 
+    @translate_shortage
     def revoke(self, job_id: str, kid: int) -> bool:
-        """Revoke a token: no event that is signed with it is accepted any more.
+        """Revoke a token, so that no event signed with it is accepted any more.
 
         Args:
             job_id: the id of the job.
             kid: the version of the token.
 
         Returns:
-            True if it was the current one: then no event can be published about the job until :meth:`rotate`.
+            True if it was the current token: no event can then be published about the job until :meth:`rotate`.
 
         Raises:
-            UnknownJob: there is no job of that id.
+            UnknownJob: there is no job with that id.
             InvalidInput: the job has no such token.
 
         Example:
@@ -136,6 +141,7 @@ class Tokens:
         """
         return self._engine.revoke_token(arguments.job_id(job_id), kid=arguments.kid(kid))
 
+    @translate_shortage
     def rekey(self, new: Vault) -> int:
         """Seal every token and broker password under another master key, in one transaction.
 
@@ -143,10 +149,10 @@ class Tokens:
             new: the vault with the new master key.
 
         Returns:
-            The number of secrets that were sealed again.
+            The number of secrets that were resealed.
 
         Raises:
-            KeyProblem: the current master key is missing or another one.
+            KeyProblem: the current master key is missing or is a different one.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")

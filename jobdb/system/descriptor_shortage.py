@@ -1,64 +1,53 @@
-"""A shortage of file descriptors, which can strike any call.
+"""The handling of a shortage of file descriptors, which can affect any call.
 
-A module imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare OSError where
-    there is
-none left. The verbs of `Registry` turn it into an error that tells what to do; the SQLite engine tests for it, too.
+A module imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare OSError if none is
+left. The verbs of `Registry` turn it into an error that says what to do; the SQLite engine checks for it too.
 """
 
 from __future__ import annotations
 
 import errno
 from functools import wraps
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import StorageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+_SHORTAGE_ERRNOS = (errno.EMFILE, errno.ENFILE)
 SHORTAGE_ADVICE = "Close files or raise the limit (ulimit -n), and try again"
-_GENERATOR = 0x20
-"""``inspect.CO_GENERATOR``; importing inspect takes longer than most commands."""
-_Class = TypeVar("_Class", bound=type)
-_UNWRAPPED = ("publish", "publish_many", "claim", "renew", "release", "get")
-"""The verbs that are called most often do without the wrapper: their models and transactions report a shortage
-themselves."""
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether an error means that the process, or the machine, has no file descriptor left."""
-    return isinstance(error, OSError) and error.errno in _NONE_LEFT
+    """Return whether an error means that the process or the system has no file descriptor left."""
+    return isinstance(error, OSError) and error.errno in _SHORTAGE_ERRNOS
 
 
 def shortage_error(error: BaseException) -> StorageFailed:
     """Return the library's error for a shortage."""
-    what = getattr(error, "strerror", None) or "Too many open files"
+    what = (error.strerror if isinstance(error, OSError) else None) or "Too many open files"
     return StorageFailed(
         f"this process is out of file descriptors ({what}). {SHORTAGE_ADVICE}; "
-        "if it was writing, check first whether that was done"
+        "if it was writing, first check whether the write was done"
     )
 
 
-def translate_shortage(cls: _Class) -> _Class:
-    """Make the public methods of a class raise StorageFailed when there is no file descriptor left."""
-    for name, found in list(vars(cls).items()):
-        if not isinstance(found, FunctionType) or name.startswith("_") or name in _UNWRAPPED:
-            continue
-        if not found.__code__.co_flags & _GENERATOR:
-            setattr(cls, name, _wrap(found))
-    return cls
+def translate_shortage(method: _Method) -> _Method:
+    """Make a method raise StorageFailed when there is no file descriptor left.
 
+    Said at each method of the registry but the ones that are called most often: their models and transactions report a
+    shortage themselves.
+    """
 
-def _wrap(verb: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(verb)
-    def named(*arguments: Any, **options: Any) -> Any:
+    @wraps(method)
+    def translating(*arguments: Any, **options: Any) -> Any:
         try:
-            return verb(*arguments, **options)
+            return method(*arguments, **options)
         except OSError as error:
             if is_shortage(error):
                 raise shortage_error(error) from error
             raise
 
-    return named
+    return cast("_Method", translating)

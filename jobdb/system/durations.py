@@ -1,21 +1,21 @@
-"""Durations as text, and the one table of their units.
+"""Durations as text, and the table of their units.
 
-Called by the command line, which shows and reads durations, and by the doctor. Imports nothing.
+Called by the command line, which shows and parses durations, and by the doctor. Imports nothing.
 """
 
 from __future__ import annotations
 
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-"""The units that a duration may be given in."""
+"""The units in which a duration may be given."""
 
 _LARGER_UNITS = ("d", "h", "m")
-"""The units that a duration is shown in, besides seconds."""
+"""The units in which a duration is shown, besides seconds."""
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in one unit, in at most five characters: ``45s``, ``90s``, ``12m``, ``3h``, ``9d``.
+    """Format a duration in one unit, in at most five characters: ``45s``, ``90s``, ``12m``, ``3h``, ``9d``.
 
-    A larger unit is used from two of it on, or for exactly one: one unit alone would be too coarse below that.
+    A larger unit is used for two or more of it, or for exactly one: anything in between would be too coarse.
 
     Args:
         seconds: the duration; a negative one counts as zero.

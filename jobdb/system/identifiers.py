@@ -1,7 +1,7 @@
-"""Identifiers that the system gives: of a file, of a boot, of a machine.
+"""The system's identifiers of a file, a boot and a machine.
 
-Used by the SQLite engine, by the file helpers and for a registry's place. Standard library only; nothing is opened but
-the files that hold an identifier.
+Used by the SQLite engine, by the file helpers and for a registry's place. Only the files that hold an identifier are
+opened.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
 def file_id(status: os.stat_result) -> FileId:
-    """Return what identifies a file while it exists: its device and inode number."""
+    """Return the identifier of a file while it exists: its device and inode number."""
     return status.st_dev, status.st_ino
 
 
 def boot_id() -> str:
-    """Return an identifier of the current boot; empty where the kernel gives none.
+    """Return an identifier of the current boot; empty if the kernel provides none.
 
-    The worker of the file system probe reads the same file on its own: it is started without this package.
+    The worker of the file system probe reads the same file itself, since it is started without this package.
     """
     try:
         with open(_BOOT_ID, encoding="ascii") as file:
@@ -34,7 +34,7 @@ def boot_id() -> str:
 
 
 def machine_id() -> str:
-    """Return the machine's id, 32 hex digits that outlive a restart; empty where it has none.
+    """Return the machine's id, 32 hex digits that survive a restart; empty if it has none.
 
     It is confidential: show and store a digest of it only. Source: machine-id(5).
     """

@@ -1,9 +1,8 @@
-"""A flag to wait for that no exception or signal handler can leave in an inconsistent state.
+"""A flag for threads to wait on, which no exception or signal handler can leave in an inconsistent state.
 
-Prior art: ``threading.Event``. It enters its lock in Python code: a Ctrl-C between two of its steps leaves the lock
-    held, and
-whoever sets the event or waits next blocks forever; so does a signal handler that sets an event for which its own
-thread is just beginning to wait. Here each step is one call into C.
+Prior art: ``threading.Event``. It acquires its lock in Python code: a Ctrl-C between two of its steps leaves the lock
+held, and the next thread that sets the event or waits for it blocks forever; so does a signal handler that sets an
+event for which its own thread is just beginning to wait. Here each step is one call into C.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import time
 from contextlib import suppress
 
 _RECHECK_SEC = 0.25
-"""A waiter that is cut off after its wake-up wakes nobody else, so waiters check again after this time."""
+"""A waiter that is interrupted after its wake-up wakes nobody else, so waiters check again after this time."""
 
 
 class Flag:
-    """A flag that threads wait for. Used like ``threading.Event``, from signal handlers too."""
+    """A flag that threads wait for. It is used like ``threading.Event``, also from signal handlers."""
 
     __slots__ = ("_set", "_wakeup")
 
@@ -27,21 +26,21 @@ class Flag:
         self._wakeup.acquire()
 
     def is_set(self) -> bool:
-        """Return whether it is set."""
+        """Return whether the flag is set."""
         return self._set
 
     def set(self) -> None:
-        """Set it and wake all who wait."""
+        """Set the flag and wake all waiters."""
         self._set = True
         self._wake()
 
     def clear(self) -> None:
-        """Reset it."""
+        """Reset the flag."""
         self._set = False
         self._wakeup.acquire(False)
 
     def wait(self, timeout_sec: float) -> bool:
-        """Wait until it is set, or for ``timeout_sec``; return whether it is set."""
+        """Wait until the flag is set, or for ``timeout_sec``; return whether it is set."""
         deadline = time.monotonic() + timeout_sec
         while not self._set:
             left = deadline - time.monotonic()

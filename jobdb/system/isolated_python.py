@@ -1,7 +1,7 @@
 """Python processes of our own that import no module from the current folder.
 
-A Python that is started with ``-c`` or ``-m`` searches the current folder first, and the current folder is often one
-that agents write to: a ``json.py`` there would run with the master key in its environment. So processes are started
+Python started with ``-c`` or ``-m`` searches the current folder first, and agents often can write to the current
+folder: a ``json.py`` there would run with the master key in its environment. So processes are started
 isolated (https://docs.python.org/3/using/cmdline.html#cmdoption-I) and get the import path of this process explicitly,
 without the current folder. Called by whatever starts a process; ``jobdb.cli`` calls ``remove_cwd_from_sys_path`` in its
 own.
@@ -16,7 +16,7 @@ import sys
 def import_path() -> list[str]:
     """Return this process's import path as absolute folders, without the current one, for another process.
 
-    The folder of this package comes last, so it is found however it was installed, and shadows nothing.
+    The folder of this package comes last, so that the package is found however it was installed, and shadows nothing.
     """
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return [*_without_cwd(sys.path), package]
@@ -28,7 +28,7 @@ def remove_cwd_from_sys_path() -> None:
 
 
 def isolated_command(program: str, *arguments: str) -> list[str]:
-    """Return the command that runs a program in a Python of its own, isolated, with this process's import path.
+    """Return the command that runs a program in an isolated Python process, with this process's import path.
 
     Args:
         program: Python source; its arguments begin at ``sys.argv[1]``.

@@ -1,4 +1,4 @@
-"""File descriptors that are closed even if an exception cuts off the code that was to close them."""
+"""File descriptors that are closed even if an exception interrupts the code that would close them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import io
 
 
 class OwnedFd(io.FileIO):
-    """A descriptor that is closed when nothing refers to it any more.
+    """A descriptor that is closed when it is no longer referenced.
 
-    Locks belong to descriptors. One that nobody is left to close would keep everybody else out for as long as the
-    process lives.
+    Locks belong to descriptors. One that is never closed would keep everybody else out as long as the process lives.
 
     Args:
         fd: the descriptor.
     """
 
-    __del__ = io.FileIO.close  # C code: no exception can come in between; and no warning
+    __del__ = io.FileIO.close  # C code, so no exception can interrupt it; and without a warning

@@ -1,8 +1,7 @@
-"""File descriptors of files that are kept open beside the database.
+"""The moving of file descriptors above those of the standard streams, for files kept open beside the database.
 
-SQLite keeps its own files clear of 0, 1 and 2: in a process whose standard streams are closed, an error message of
-some library would be written into the file that got the number. Source:
-    https://sqlite.org/howtocorrupt.html#_file_descriptor
+SQLite avoids 0, 1 and 2 for its own files: in a process whose standard streams are closed, a library's error message
+would be written into the file that got the number. Source: https://sqlite.org/howtocorrupt.html#_file_descriptor
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ _FIRST_SAFE_FD = 3
 
 
 def move_above_stdio(fd: int) -> int:
-    """Return ``fd``, or a duplicate above 2 in its place, closed on exec."""
+    """Return ``fd`` if it is above 2; otherwise replace it by a duplicate above 2, closed on exec."""
     if fd >= _FIRST_SAFE_FD:
         return fd
     try:

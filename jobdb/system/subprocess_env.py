@@ -1,7 +1,7 @@
-"""The environment of processes that we start (a command per event, a reader, a browser), without our secrets.
+"""The environment of child processes (a handler per event, a reader, a browser), without secrets.
 
-A variable that holds a secret is removed. One that names a place (``JOBDB_KEY_FILE``, ``PGPASSFILE``,
-``CREDENTIALS_DIRECTORY``) stays: the place has its own owner and mode, and a handler that calls ``jobdb`` finds its key
+A variable that holds a secret is removed. One that names a file or folder (``JOBDB_KEY_FILE``, ``PGPASSFILE``,
+``CREDENTIALS_DIRECTORY``) stays: the file has its own owner and mode, and a handler that calls ``jobdb`` finds its key
 there.
 """
 
@@ -12,13 +12,13 @@ import re
 from collections.abc import Mapping
 
 SECRET_VARIABLES = ("JOBDB_KEY", "MQTT_PASSWORD", "PGPASSWORD")
-"""Variables whose value is a secret. ``JOBDB_URL`` is passed on without the password that it may contain."""
+"""The variables whose value is a secret. ``JOBDB_URL`` is passed on without the password that it may contain."""
 
 _PASSWORD_PARAMETER = re.compile(r"(?i)(?<=[?&])(?:ssl)?password=[^&]*&?")
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment for a foreign program, without the secrets that open the registry.
+    """Return an environment for another program, without the secrets that give access to the registry.
 
     Args:
         environ: the environment to copy, such as ``os.environ``.
@@ -30,12 +30,12 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def absolute_path_entries(path: str) -> str:
-    """Return a ``PATH`` without relative entries: anybody may have put a program into the current folder."""
+    """Return a ``PATH`` without relative entries: others may have put a program into the current folder."""
     return os.pathsep.join(entry for entry in path.split(os.pathsep) if os.path.isabs(entry))
 
 
 def _strip_password(url: str) -> str:
-    """Return a database URL whose password, if it has one, must come from elsewhere."""
+    """Return a database URL without the password that it may contain."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "sqlite":
         return url

@@ -1,6 +1,6 @@
-"""The registry in a web browser: Datasette on the stable views, read-only, reachable from this machine only.
+"""The web view: Datasette on the stable views, read-only, reachable from this machine only.
 
-Called by ``jobdb ui``, in a process of its own that opens the database in no other way: Datasette uses the standard
+Called by ``jobdb ui``, in a separate process that does not otherwise open the database: Datasette uses the standard
 library's SQLite, and two SQLite libraries on one file in one process would release each other's locks. Needs the extra
 ``jobdb[ui]``.
 """

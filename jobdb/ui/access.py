@@ -1,14 +1,14 @@
-"""Access control: requests of this user's processes, to a loopback name, with the key that ``jobdb ui`` printed.
+"""Access control: only requests from this user's processes, to a loopback name, with the key that ``jobdb ui`` printed.
 
-Called by ``server``, which puts it before the whole site. The database's files are for their owner alone, but a port on
-the loopback interface is open to every user of the machine and, by a name that an attacker's DNS points there, to every
-web page. So the first request brings the key in the address, gets it as a cookie, and is redirected to an address
-without it.
+Called by ``server``, which puts it in front of the whole site. The database files are private to their owner, but a
+port on the loopback interface is open to every user of the machine and, through a name that an attacker's DNS points
+there, to every web page. So the first request carries the key in its URL, receives it as a cookie, and is redirected to
+a URL without it.
 
 A browser sends a host's cookies to every port of that host (https://www.rfc-editor.org/rfc/rfc6265#section-8.5):
-whoever serves another port of this machine, and gets the browser to visit it, learns the key. So the key alone does not
-suffice. The other end of a connection must be a process of this user, where the system tells whose it is; and a request
-that a page of another origin has caused, another port included, is refused, if the browser says so
+anyone who serves another port of this machine, and gets the browser to visit it, learns the key. So the key alone is
+not enough. The other end of a connection must be a process of this user, if the system can identify its owner; and a
+request initiated by a page of another origin, another port included, is refused if the browser reports the origin
 (https://www.w3.org/TR/fetch-metadata/).
 """
 
@@ -36,7 +36,7 @@ class AccessControl:
     Args:
         app: the site.
         key: the secret of this run.
-        port: the site's port, for the host names that it answers to and for the cookie's name.
+        port: the site's port, part of the host names that it answers to and of the cookie's name.
     """
 
     def __init__(self, app: Application, *, key: str, port: int) -> None:
@@ -63,33 +63,31 @@ class AccessControl:
         given = [value for name, value in query if name == "key"]
         if given and self._key_matches(given[-1]):
             rest = urlencode([(name, value) for name, value in query if name != "key"])
-            path = "/" + scope["path"].lstrip("/\\")  # a browser takes two of either for the beginning of a host
+            path = "/" + scope["path"].lstrip("/\\")  # a browser treats two of either as the beginning of a host name
             cookie = f"{self._cookie}={self._key.decode()}; Path=/; HttpOnly; SameSite=Strict"
             path += "?" + rest if rest else ""
             if self._is_same_origin(headers, followed=False):
                 await _respond(send, 303, "", location=path, set_cookie=cookie)
             else:
-                # As with --open: after a redirect the browser would still regard the file that led here as the cause,
-                # and send no cookie. This page is of our own origin.
+                # As with --open: after a redirect the browser would still regard the local file as the initiator and
+                # send no cookie. This page has our own origin.
                 page = f'<meta http-equiv="refresh" content="0; url={html.escape(path)}">'
                 await _respond(send, 200, page, set_cookie=cookie, content_type="text/html; charset=utf-8")
             return
         if not self._is_same_origin(headers):
-            await _respond(
-                send, 403, "another site asked for this page; open the address that 'jobdb ui' has printed\n"
-            )
+            await _respond(send, 403, "another site requested this page; open the address that 'jobdb ui' printed\n")
             return
         if not self._key_matches(self._cookie_key(headers.get(b"cookie", ""))):
-            await _respond(send, 403, "open the address that 'jobdb ui' has printed: it holds the key\n")
+            await _respond(send, 403, "open the address that 'jobdb ui' printed: it contains the key\n")
             return
         await self._app(scope, receive, send)
 
     def _is_same_origin(self, headers: dict[bytes, str], *, followed: bool = True) -> bool:
-        """Return whether the request was caused by a page of this site, a person, or a client other than a browser.
+        """Return whether the request comes from a page of this site, a person, or a client that is not a browser.
 
         Args:
             headers: the request's headers.
-            followed: also accept a link from another site: it opens a page that the other site cannot read.
+            followed: True to accept a link from another site too: it opens a page that the other site cannot read.
         """
         origin = headers.get(b"origin")
         ours = origin is None or origin in {f"http://{name}" for name in self._allowed_hosts}
@@ -108,7 +106,7 @@ class AccessControl:
 
 
 def _is_own_user(scope: Scope) -> bool:
-    """Return whether the other end belongs to this user or to root, or the system does not tell."""
+    """Return whether the other end belongs to this user or to root, or its owner cannot be determined."""
     client, server = scope.get("client"), scope.get("server")
     if not client or not server:
         return True

@@ -1,7 +1,7 @@
-"""The Datasette plugin of the web view: the stable views, canned queries and a job's page, and no more than that.
+"""The Datasette plugin of the web view: the stable views, canned queries and a job's page, and nothing else.
 
-Registered by ``server``; its functions are Datasette's hooks. Everything that is not allowed here is forbidden: tables,
-arbitrary SQL, downloads. May call nothing but named statements and the list of views.
+Registered by ``server``; its functions are Datasette hooks. Everything that is not allowed here is forbidden: tables,
+arbitrary SQL, downloads. May use only named statements and the list of views.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def permission_allowed(action: str, resource: Any) -> bool:
 
 
 def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
-    """Deny every read of a sealed secret, however a statement is written."""
+    """Deny every read of a sealed secret, however the statement is written."""
 
     def allowed(operation: int, first: str | None, second: str | None, _database: str | None, _via: str | None) -> int:
         if operation == sqlite3.SQLITE_READ and (first, second) in SEALED_COLUMNS:
@@ -100,7 +100,7 @@ def render_cell(value: Any, column: str) -> Markup | None:
 def extra_template_vars(
     template: str, database: str | None, request: Any, datasette: Any
 ) -> Callable[[], Awaitable[dict[str, Any]]] | None:
-    """Return what the start page and a job's page show in addition."""
+    """Return the additional variables of the start page and of a job's page."""
     if template.startswith(f"query-{DATABASE}-job."):
         return lambda: _job(datasette, request.args.get("job_id") or "")
     if template.endswith("index.html") and database is None:
@@ -109,7 +109,7 @@ def extra_template_vars(
 
 
 def handle_exception(datasette: Any, request: Any, exception: Exception) -> Callable[[], Awaitable[Any]]:
-    """Show an error as a page of this site, in place of Datasette's own."""
+    """Show an error as a page of this site instead of Datasette's own."""
 
     async def page() -> Any:
         status = int(getattr(exception, "status", 500))
@@ -132,7 +132,7 @@ async def _job(datasette: Any, job_id: str) -> dict[str, Any]:
 
 
 async def _overview(datasette: Any) -> dict[str, Any]:
-    """Return counts by status, and bars: jobs by day and status, time by agent; widths are shares of the longest."""
+    """Return counts by status, and bars for jobs by day and status and time by agent, scaled to the longest."""
     registry = datasette.get_database(DATABASE)
     statements = _page_queries()
     counts = dict((await registry.execute(statements["page_counts"])).rows)
@@ -156,7 +156,7 @@ async def _overview(datasette: Any) -> dict[str, Any]:
     }
 
 
-# hookimpl marks a function in place. The last answer about a permission counts, so ours comes last.
+# hookimpl marks a function in place. Datasette uses the last answer about a permission, so ours comes last.
 hookimpl(trylast=True)(permission_allowed)
 for _function in (prepare_connection, render_cell, extra_template_vars, handle_exception):
     hookimpl(_function)

@@ -1,6 +1,6 @@
--- Statements of the web view, on the stable views alone. All but those named page_... are canned queries.
+-- Statements of the web view, on the stable views only. All except those named page_... are canned queries.
 
--- running_jobs: running jobs; those that wait for permission first, then the longest silent.
+-- running_jobs: running jobs; those waiting for permission first, then by time since their last event.
 SELECT job_id, agent, last_event, detail, attempt, worker,
        CAST(strftime('%s', 'now') - strftime('%s', started_at) AS INTEGER) AS running_sec, timeout_sec,
        CAST(strftime('%s', 'now') - strftime('%s', COALESCE(last_event_at, started_at, created_at)) AS INTEGER)
@@ -13,13 +13,13 @@ SELECT job_id, agent, agent_session, detail, last_event_at, prompt
 FROM v_jobs WHERE status = 'running' AND last_event = 'permission_required'
 ORDER BY last_event_at;
 
--- refusals: which jobs' events were refused, how often, and for what reason last.
+-- refusals: the jobs whose events were refused, how often, and the last reason.
 SELECT v.job_id, v.verdict, v.count, v.last_at,
        (SELECT r.reason FROM v_refusals AS r WHERE r.job_id = v.job_id AND r.verdict = v.verdict
         ORDER BY r.number DESC LIMIT 1) AS last_reason
 FROM v_verdicts AS v ORDER BY v.last_at DESC;
 
--- durations: from claim to end, by agent and outcome.
+-- durations: the time from claim to end, by agent and outcome.
 SELECT agent, status, count(*) AS jobs, round(avg(duration_sec), 1) AS mean_sec, min(duration_sec) AS shortest_sec,
        max(duration_sec) AS longest_sec
 FROM v_jobs WHERE duration_sec IS NOT NULL GROUP BY agent, status ORDER BY agent, status;
@@ -36,19 +36,19 @@ FROM v_events WHERE job_id = :job_id ORDER BY seq;
 -- page_job: the job's record, for its page.
 SELECT * FROM v_jobs WHERE job_id = :job_id;
 
--- page_counts: how many jobs there are of each status.
+-- page_counts: the number of jobs per status.
 SELECT status, count(*) FROM v_jobs GROUP BY status;
 
--- page_asking: how many jobs wait for a person.
+-- page_asking: the number of jobs that wait for a person.
 SELECT count(*) FROM v_jobs WHERE status = 'running' AND last_event = 'permission_required';
 
--- page_refused: how many events were refused.
+-- page_refused: the number of refused events.
 SELECT sum(count) FROM v_verdicts;
 
--- page_days: jobs by the day of their registration.
+-- page_days: jobs by day of registration.
 SELECT substr(created_at, 1, 10) AS day, status, count(*) FROM v_jobs
 WHERE created_at >= strftime('%Y-%m-%d', 'now', :days) GROUP BY 1, 2 ORDER BY 1 DESC, 2;
 
--- page_times: how long jobs took, by agent.
+-- page_times: the duration of jobs, by agent.
 SELECT agent, count(*) AS jobs, round(avg(duration_sec), 1) AS mean_sec, max(duration_sec) AS longest_sec
 FROM v_jobs WHERE duration_sec IS NOT NULL GROUP BY agent ORDER BY mean_sec DESC LIMIT 12;

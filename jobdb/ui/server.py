@@ -1,6 +1,6 @@
-"""The web server: checks, the socket, the secret address, and Datasette with what is configured here and no more.
+"""The web server: the checks, the socket, the secret address, and Datasette with only the configuration made here.
 
-Called by ``jobdb ui``. Looks at the database's header and never opens the database itself: Datasette does.
+Called by ``jobdb ui``. Reads the database's header but never opens the database itself: Datasette does.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SiteAddress:
     """The address of a running site.
 
     Attributes:
-        url: what to open in the browser; it holds the key, so nobody else may see it.
+        url: the address to open in the browser; it contains the key, so nobody else may see it.
         port: the port on the loopback interface.
     """
 
@@ -51,12 +51,12 @@ def serve(url: DatabaseUrl, *, port: int, ready: Callable[[SiteAddress], None]) 
     """Serve the site until the process is interrupted.
 
     Args:
-        url: the registry; a SQLite file.
-        port: the port on the loopback interface; 0 takes a free one.
+        url: the registry, a SQLite file.
+        port: the port on the loopback interface; 0 for any free port.
         ready: called as soon as connections are accepted.
 
     Raises:
-        InvalidInput: the registry is not in SQLite, or its file's name has characters that a web address cannot carry.
+        InvalidInput: the registry is not in SQLite, or its file name has characters that a web address cannot contain.
         DatabaseMissing, NotAJobdbDatabase, SchemaMismatch: there is no database, or not one of this version.
         Refused: the port is in use, or the database is in WAL mode where WAL loses data.
         Unavailable: Datasette is not installed.
@@ -65,7 +65,7 @@ def serve(url: DatabaseUrl, *, port: int, ready: Callable[[SiteAddress], None]) 
         serve(parse_url("jobs.db"), port=0, ready=lambda site: print(site.url))
     """
     path = _check_database(url)
-    os.environ["DATASETTE_LOAD_PLUGINS"] = ""  # or importing Datasette runs every plugin that is installed
+    os.environ["DATASETTE_LOAD_PLUGINS"] = ""  # otherwise importing Datasette runs every installed plugin
     try:
         import uvicorn
         from datasette.app import Datasette
@@ -88,18 +88,18 @@ def _check_database(url: DatabaseUrl) -> Path:
     if path is None:
         raise InvalidInput(
             f"{url} is not a SQLite database",
-            advice="copy_registry() makes one from it, which can be shown",
-            command="'jobdb copy' makes one from it, which 'jobdb ui' can show",
+            advice="copy it into one with copy_registry(), and show that",
+            command="copy it into one with 'jobdb copy', and show that",
         )
     path = path.absolute()
     if not path.exists():
         raise DatabaseMissing(
             f"there is no database at {path}",
-            advice="make one with Registry.open(..., create=True)",
-            command=f"make one with 'jobdb --db {path} init'",
+            advice="create one with Registry.open(..., create=True)",
+            command=f"create one with 'jobdb --db {path} init'",
         )
     if any(mark in str(path) for mark in "?#%"):
-        raise InvalidInput(f"{path} has one of ?, # and % in it, which a web address cannot carry; link it elsewhere")
+        raise InvalidInput(f"{path} contains ?, # or %, which a web address cannot contain; link it elsewhere")
     ask_doctor = {"advice": "jobdb.doctor says how to fix it", "command": f"run 'jobdb --db {path} doctor'"}
     header = read_header(path)
     if header.application_id != APPLICATION_ID:
@@ -108,7 +108,7 @@ def _check_database(url: DatabaseUrl) -> Path:
         )
     if header.user_version != SCHEMA_VERSION:
         raise SchemaMismatch(
-            f"{path} has schema version {header.user_version} and this jobdb works with {SCHEMA_VERSION}",
+            f"{path} has schema version {header.user_version}, and this jobdb works with {SCHEMA_VERSION}",
             **ask_doctor,
         )
     file = path.resolve()
@@ -134,7 +134,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _datasette_app(datasette: Any, path: Path) -> Any:
-    """Return Datasette's application on this file, without other plugins that are installed: they might show more."""
+    """Return Datasette's application on this file, without other installed plugins, which might show more."""
     from datasette.database import Database
     from datasette.plugins import pm
 
@@ -143,7 +143,7 @@ def _datasette_app(datasette: Any, path: Path) -> Any:
     for plugin, _distribution in list(pm.list_plugin_distinfo()):
         pm.unregister(plugin)
     if not pm.is_registered(datasette_plugin):
-        pm.unregister(name="datasette.handle_exception")  # prints every variable on the terminal; ours is shorter
+        pm.unregister(name="datasette.handle_exception")  # it prints every variable on the terminal
         pm.register(datasette_plugin, "jobdb")
     served = datasette(
         [],

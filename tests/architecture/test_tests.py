@@ -1,8 +1,9 @@
-"""Rules for the tests: one import path, one place that skips, one key, folders and variables that are documented."""
+"""Test the rules for tests: one import path, one module that skips, one key, documented folders and variables."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 from pathlib import Path
@@ -42,14 +43,14 @@ def test_no_import_path_is_changed() -> None:
     assert [name_of(path) for path in SOURCES if path != THIS and changed.search(path.read_text("utf-8"))] == []
 
 
-def test_no_variable_with_an_import_path_is_left_behind() -> None:
+def test_no_test_leaves_an_import_path_in_the_environment() -> None:
     changed = re.compile(r"environ\[.PYTHONPATH.\] *=|setenv\(.PYTHONPATH")
     writers = [name_of(path) for path in SOURCES if path != THIS and changed.search(path.read_text("utf-8"))]
-    # The first tests what jobdb makes of it; the second restores it.
+    # The first tests the effect on jobdb; the second restores the variable.
     assert writers == ["legacy/test_legacy_reading.py", "support/processes.py"]
 
 
-def test_one_module_decides_what_is_skipped() -> None:
+def test_only_one_module_skips_tests() -> None:
     allowed = {TESTS / "support" / "requirements.py"}
     assert [name_of(path) for path in SOURCES if path not in allowed and SKIPS & names_in(path)] == []
     allowed |= {TESTS / "conftest.py", TESTS / "support" / "environment.py", THIS}
@@ -73,6 +74,32 @@ def test_the_makefile_names_files_that_exist() -> None:
     assert named and [name for name in named if not (ROOT / name).exists()] == []
 
 
+def is_importable(module: str, name: str) -> bool:
+    """Return whether ``from module import name`` works, or fails only because another package is not installed."""
+    try:
+        if hasattr(importlib.import_module(module), name):
+            return True
+        importlib.import_module(f"{module}.{name}")
+    except ImportError as error:
+        return not (error.name or "jobdb").startswith("jobdb")
+    return True
+
+
+def test_imports_of_jobdb_exist_in_program_texts_too() -> None:
+    """A program that a test starts from a string is checked by no linter, and it may run on few machines."""
+    pattern = re.compile(r"from (jobdb[\w.]*) import (\w+(?:, \w+)*)")
+    imports = {(name_of(path), *found) for path in SOURCES for found in pattern.findall(path.read_text("utf-8"))}
+    assert ("support/twohosts/probe.py", "jobdb.filesystem.probe.peer", "probe_peer") in imports
+    broken = [
+        (file, module, name)
+        for file, module, names in sorted(imports)
+        for name in names.split(", ")
+        if not is_importable(module, name)
+    ]
+    assert broken == []
+    assert not is_importable("jobdb.filesystem.probe.local", "probe_peer")
+
+
 def test_a_missing_requirement_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOBDB_REQUIRE_ALL", raising=False)
     require(True, "there is no broker")
@@ -83,7 +110,7 @@ def test_a_missing_requirement_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -
         require(False, "there is no broker")
 
 
-def test_a_test_sees_nothing_of_the_user(clean_environment: Path) -> None:
+def test_tests_see_no_variable_of_the_user(clean_environment: Path) -> None:
     assert os.environ["HOME"] == str(clean_environment) and list(clean_environment.iterdir()) == []
     assert {name for name in os.environ if is_private(name)} == {"JOBDB_KEY"}
     assert os.environ["JOBDB_KEY"] == MASTER_KEY

@@ -1,4 +1,4 @@
-"""The targets of the benchmarks: each is met exactly when its bar is reached, and never when not measured."""
+"""Test the benchmark targets: each is met exactly when its value is reached, and never when it was not measured."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_series(way: str, operation: str, workers: int, size: int, per_sec: floa
 
 
 def good_results() -> dict[str, Any]:
-    """A run in which every target is met by exactly its bar."""
+    """A run that reaches every target exactly."""
     series = [
         make_series("jobdb-full", "publish", 8, 1000, 6000, slowest_fastest=0.6, longest_us=1000),
         make_series("jobdb-full", "publish", 32, 1000, 6000, slowest_fastest=0.6, longest_us=1000),
@@ -71,11 +71,11 @@ def unmet(results: dict[str, Any]) -> list[str]:
     return [verdict.name for verdict in targets.evaluate(results) if verdict.met is False]
 
 
-def test_bars_reached_exactly_are_met() -> None:
+def test_targets_reached_exactly_are_met() -> None:
     assert [verdict.name for verdict in targets.evaluate(good_results()) if verdict.met is not True] == []
 
 
-def test_an_empty_run_meets_nothing() -> None:
+def test_an_empty_run_meets_no_target() -> None:
     verdicts = targets.evaluate({})
     assert len(verdicts) == 15
     assert {verdict.met for verdict in verdicts} == {None}
@@ -102,7 +102,7 @@ def test_an_empty_run_meets_nothing() -> None:
         (("jobdb-full", "accept_100", 1, 1000), {"per_sec": 19_999}, "accept in batches"),
     ],
 )
-def test_each_bar_missed_by_a_little_is_unmet(
+def test_each_target_missed_slightly_is_unmet(
     place: tuple[str, str, int, int], values: dict[str, float], named: str
 ) -> None:
     results = good_results()
@@ -112,7 +112,7 @@ def test_each_bar_missed_by_a_little_is_unmet(
     assert named in found[0]
 
 
-def test_a_batch_that_is_slow_is_compared_with_its_bare_statements() -> None:
+def test_a_slow_batch_is_compared_with_its_bare_statements() -> None:
     results = good_results()
     change(results, "jobdb-full", "accept_100", 1, 1000, per_sec=10_000)
     name = "accept in batches"
@@ -146,7 +146,7 @@ def test_a_peer_that_gives_less_durability_is_not_compared() -> None:
     assert unmet(results) == []
 
 
-def test_percentiles_are_right_within_a_bucket() -> None:
+def test_percentiles_are_accurate_to_a_bucket() -> None:
     counts = histogram(range(1000, 100_001, 1000))
     assert percentile_us(counts, 0.5) == pytest.approx(50, rel=0.05)
     assert percentile_us(counts, 0.99) == pytest.approx(99, rel=0.05)
@@ -159,7 +159,7 @@ def test_histograms_add_up() -> None:
     assert sum(histogram([5, 5, 1_000_000]).values()) == 3
 
 
-def test_spread_of_a_few() -> None:
+def test_spread_of_few_values() -> None:
     assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0, "q1": 1.5, "q3": 2.5, "n": 3}
     assert spread([7.0])["q1"] == 7.0
     assert spread([])["n"] == 0
@@ -170,7 +170,7 @@ def test_each_module_of_the_benchmarks_imports(module: str) -> None:
     importlib.import_module(f"benchmarks.{module}")
 
 
-def test_the_adapters_that_need_no_further_package_load() -> None:
+def test_adapters_without_further_packages_load() -> None:
     from benchmarks.adapters import ADAPTERS
 
     for name in ("jobdb-full", "flock-fsync", "sqlite-full", "raw-full", "postgresql"):

@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests: runners of the real command."""
+"""Fixtures of the command line tests: runners of the real command."""
 
 from __future__ import annotations
 

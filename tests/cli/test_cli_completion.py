@@ -1,4 +1,4 @@
-"""Completion in real shells on a database with text that attacks shells: none of it is executed or offered."""
+"""Test completion in real shells on a database with text that attacks shells: none of it is executed or offered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.terminal import Terminal
 
 TIMEOUT_SEC = 60
 PLAIN = ("j1", "a:b", "x_y.z@h-1")
-# In which place of the shell's syntax a value is evaluated differs: bare, in quotes of either kind, after an escape.
+# Values may be evaluated at different places of the shell's syntax: bare, in either kind of quotes, after an escape.
 HOSTILE = [
     wrap.format(run)
     for run in ("$(echo>{0})", "`echo>{0}`", "${{(e):-$(echo>{0})}}", "=(echo>{0})", "<(echo>{0})", "; echo>{0};")
@@ -42,7 +42,7 @@ def hostile_cli(cli: Any) -> Any:
         for number, text in enumerate(texts):
             job_id = PLAIN[number] if number < len(PLAIN) else f"evil{number}"
             registry.register(agent=text, prompt=text, job_id=job_id, agent_session=text, extra={text: text})
-    # Ids that no verb would take: in a file that came from elsewhere they may be.
+    # No verb accepts these ids, but a file that came from elsewhere may contain them.
     with sqlite3.connect(cli.database) as connection:
         for number, text in enumerate(texts):
             connection.execute("UPDATE jobs SET job_id = ? WHERE job_id = ?", (f"e{text}", f"evil{number}"))
@@ -69,7 +69,7 @@ def nothing_was_executed(cli: Any) -> bool:
 
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
-    """Start shells on terminals of their own."""
+    """Start shells, each on a separate terminal."""
     with ExitStack() as running:
 
         def start(*command: str, env: dict[str, str], folder: Path) -> Terminal:
@@ -141,9 +141,9 @@ def test_completions_contain_no_special_characters(hostile_cli: Any, shell: str,
         "COMP_WORDS": f"jobdb {line}",
         "COMP_CWORD": str(len(line.split()) + 1),
     }
-    told = hostile_cli(env=asked)
-    assert told.err == ""
-    words = told.out.removeprefix("_arguments '*: :((").rstrip("\n").removesuffix("))'")
+    completed = hostile_cli(env=asked)
+    assert completed.err == ""
+    words = completed.out.removeprefix("_arguments '*: :((").rstrip("\n").removesuffix("))'")
     assert re.fullmatch(r'[\w.@:\\"\t\n -]+', words, re.ASCII), words
     assert "j1" in words or "pending" in words
 
@@ -154,8 +154,8 @@ def test_an_unreadable_database_completes_to_nothing(cli: Any) -> None:
         connection.execute("PRAGMA ignore_check_constraints = 1")
         connection.execute("UPDATE jobs SET status = '$(echo>PWNED)'")
     connection.close()
-    told = cli(env={"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": "jobdb show ", "COMP_CWORD": "2"})
-    assert (told.out.strip(), told.err) == ("", "")
+    completed = cli(env={"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": "jobdb show ", "COMP_CWORD": "2"})
+    assert (completed.out.strip(), completed.err) == ("", "")
 
 
 def test_no_job_id_contains_special_characters() -> None:

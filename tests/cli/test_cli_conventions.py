@@ -1,4 +1,4 @@
-"""Conventions of the whole command line: help, overview, lazy imports, completion, documentation."""
+"""Test the conventions of the command line: help, overview, lazy imports, completion, documentation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMANDS = dict(every_command())
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_and_option_has_help(name: str) -> None:
     found = COMMANDS[name]
-    assert "\b\nExample" in inspect.cleandoc(found.help), "a newcomer needs an example"
+    assert "\b\nExample" in inspect.cleandoc(found.help), "the help needs an example"
     assert f"jobdb {name}" in re.sub(r"jobdb (--db \S+ )", "jobdb ", found.help)
     for parameter in found.params:
         assert parameter.help, f"{parameter.name} is not explained"

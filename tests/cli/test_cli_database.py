@@ -1,4 +1,4 @@
-"""The commands init and migrate, and databases that cannot be used."""
+"""Test the commands init and migrate, and databases that cannot be used."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_migrating_a_current_database_does_nothing(cli: Any) -> None:
     assert "schema version" in cli("migrate").err
 
 
-def test_an_empty_file_becomes_a_database(cli_without_database: Any) -> None:
+def test_init_turns_an_empty_file_into_a_database(cli_without_database: Any) -> None:
     cli_without_database.database.parent.mkdir(mode=0o700)
     cli_without_database.database.touch(mode=0o600)
     assert "init" in cli_without_database("list", code=5).err
@@ -199,15 +199,15 @@ def test_init_on_a_full_disk_leaves_nothing_that_looks_like_a_database(
 def test_a_disk_without_room_for_the_shared_memory_is_reported_as_full(
     cli_without_database: Any, small_disk: Path
 ) -> None:
-    """SQLite calls it an I/O error."""
+    """SQLite reports it as an I/O error."""
     cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
     cli_without_database("init")
     assert not (small_disk / "jobs.db-shm").exists()
     free = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(b"x" * (free - 4096))
     for command in (("list",), ("register", "--agent", "a", "p")):
-        said = cli_without_database(*command, code=5).err
-        assert "is full" in said and "Free space there" in said
+        stderr = cli_without_database(*command, code=5).err
+        assert "is full" in stderr and "Free space there" in stderr
     (small_disk / "filler").unlink()
     cli_without_database.register()
 

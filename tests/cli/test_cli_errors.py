@@ -1,4 +1,4 @@
-"""Errors advise in the words of whoever reads them: the library names methods, the command line names commands."""
+"""Test the advice in errors: the library names methods, the command line names commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command identity: which registry a database is, and the confirmation of a move or copy."""
+"""Test the command identity: which registry a database is, and the confirmation of a move or copy."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_a_copied_file_waits_for_confirmation(cli: Any, tmp_path: Path) -> None:
         refused = cli(*on_copy, *command, code=5)
         assert "identity --moved" in refused.err and "identity --copy" in refused.err
     cli(*on_copy, "claim", "--job", job)
-    said = cli(*on_copy, "publish", job, "started", "--attempt", "1", "--deliver")
-    assert said.out == "1\n" and "wait" in said.err
+    published = cli(*on_copy, "publish", job, "started", "--attempt", "1", "--deliver")
+    assert published.out == "1\n" and "wait" in published.err
 
     cli(*on_copy, "identity", "--moved", "--copy", code=2)
     assert cli(*on_copy, "identity", "--moved", "--json").json["registry_id"] == original["registry_id"]

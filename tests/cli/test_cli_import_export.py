@@ -1,4 +1,4 @@
-"""The commands import and export."""
+"""Test the commands import and export."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_import_reports_each_file(cli: Any, legacy_workspace: Path) -> None:
     assert "cut.json" in shown and "abc12345.json" not in shown
 
 
-def test_export_and_back(cli: Any, legacy_workspace: Path, tmp_path: Path) -> None:
+def test_export_and_import_again(cli: Any, legacy_workspace: Path, tmp_path: Path) -> None:
     cli("import", legacy_workspace, "--allow-damaged")
     without = cli("export", tmp_path / "without")
     assert "--with-secrets" in without.err

@@ -1,4 +1,4 @@
-"""The commands register, list, show, cancel and wait."""
+"""Test the commands register, list, show, cancel and wait."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_wait_exits_with_the_jobs_outcome(cli: Any) -> None:
     cli("wait", jobs[3], "--timeout-sec", "-1", code=2)
 
 
-def test_wait_notices_the_end(cli: Any) -> None:
+def test_wait_returns_when_the_job_ends(cli: Any) -> None:
     job = cli.register()
     waiting = cli.start("wait", job, "--timeout-sec", "60")
     time.sleep(0.5)
@@ -298,9 +298,9 @@ def test_only_a_regular_file_is_an_artifact(cli: Any, tmp_path: Path) -> None:
         names = ("folder", "pipe", "link", "device", "loop", "socket", "folder/.", ".")
         job = cli.register(*(word for name in names for word in ("--expect", name)))
         cli("complete", job)
-        told = cli("wait", job, "--check-artifacts", work, code=1).err
-    faults = dict(re.findall(r"but '([^']+)' (.+?) \(looked in", told))
-    assert faults.keys() == set(names), told
+        stderr = cli("wait", job, "--check-artifacts", work, code=1).err
+    faults = dict(re.findall(r"but '([^']+)' (.+?) \(looked in", stderr))
+    assert faults.keys() == set(names), stderr
     assert {faults["pipe"], faults["link"], faults["socket"]} == {"is not a regular file"}
     assert {faults["folder"], faults["folder/."], faults["."]} == {"is a folder, not a file"}
     job = cli.register("--expect", "folder/", "--expect", "pipe/")
@@ -314,8 +314,8 @@ def test_an_empty_prompt_is_refused_from_every_source(cli: Any) -> None:
     (cli.folder / "empty").write_text(" \n\t\n")
     for given in ("", "\n", " \t\n", "\u200b", "\ufeff\n", "\u2800 \u3164", "\u202e\u00ad\x1b"):
         assert "is empty" in cli("register", "-a", "x", given, code=2).err
-        told = cli("register", "-a", "x", "-", input=given, code=2).err
-        assert "from stdin is empty" in told and "did the command before the pipe fail?" in told
+        stderr = cli("register", "-a", "x", "-", input=given, code=2).err
+        assert "from stdin is empty" in stderr and "did the command before the pipe fail?" in stderr
         assert "is empty" in cli("register", "-a", "x", "--prompt-file", "-", input=given, code=2).err
     assert "'empty' is empty" in cli("register", "-a", "x", "--prompt-file", "empty", code=2).err
     assert cli("list").out == ""

@@ -1,4 +1,4 @@
-"""The commands events, accept and subscribe."""
+"""Test the commands events, accept and subscribe."""
 
 from __future__ import annotations
 
@@ -183,9 +183,13 @@ def test_a_handler_gets_no_secret_of_the_environment(cli: Any) -> None:
     job = cli.register()
     cli("complete", job)
     given = {"MQTT_PASSWORD": "hush-mqtt", "PGPASSWORD": "hush-pg", "JOBDB_KEY_FILE": "/kept", "OURS": "kept"}
-    told = cli("subscribe", job, "-s", "s", "--exec", "env", env=given).out
-    assert not [secret for secret in (cli.env["JOBDB_KEY"], "hush") if secret in told]
-    assert "JOBDB_KEY_FILE=/kept" in told and "OURS=kept" in told and f"JOBDB_URL={cli.env['JOBDB_URL']}" in told
+    environment = cli("subscribe", job, "-s", "s", "--exec", "env", env=given).out
+    assert not [secret for secret in (cli.env["JOBDB_KEY"], "hush") if secret in environment]
+    assert (
+        "JOBDB_KEY_FILE=/kept" in environment
+        and "OURS=kept" in environment
+        and f"JOBDB_URL={cli.env['JOBDB_URL']}" in environment
+    )
 
 
 def test_a_failing_handler_is_retried_and_its_event_never_skipped(cli: Any) -> None:
@@ -194,7 +198,7 @@ def test_a_failing_handler_is_retried_and_its_event_never_skipped(cli: Any) -> N
     failed = cli(*options, 'echo "$JOBDB_SEQ" >> tried; exit 3', code=1)
     assert (cli.folder / "tried").read_text() == "1\n1\n1\n"
     assert "stays unhandled" in failed.err and "exit code 3" in failed.err
-    # Successful at the second try; then it goes on with the next.
+    # It succeeds at the second try and continues with the next.
     cli(*options, 'echo "$JOBDB_SEQ" >> again; [ $(wc -l < again) -ge 2 ]')
     assert (cli.folder / "again").read_text() == "1\n1\n2\n"
     assert "not there" not in failed.err

@@ -1,4 +1,4 @@
-"""Output on a terminal: what fits, which commands are suggested; and what happens when streams are closed."""
+"""Test output on a terminal: what fits, which commands are suggested, and what happens when streams are closed."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_file_that_is_not_a_backup_is_refused(cli: Any) -> None:
     refused = cli("restore", "cut.db", "--yes", code=5).err
     assert "cut.db is damaged" in refused and "use another backup" in refused and "-wal" not in refused
     assert "is not a file" in cli("restore", cli.folder, code=2).err
-    assert "is not there" in cli("restore", "nowhere.db", code=2).err
+    assert "does not exist" in cli("restore", "nowhere.db", code=2).err
     assert "there is no database at" in cli("--db", "elsewhere/jobs.db", "restore", "saved.db").err
 
 

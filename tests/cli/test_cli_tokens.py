@@ -1,4 +1,4 @@
-"""The token commands, tokens given by options, and where secrets may appear."""
+"""Test the token commands, tokens given by options, and where secrets may appear."""
 
 from __future__ import annotations
 
@@ -140,11 +140,11 @@ def test_secrets_are_only_where_they_were_requested(cli: Any, tmp_path: Path) ->
     password = "broker-password-" + secrets.token_hex(8)
     (tmp_path / "password").write_text(password)
     broker = ("--broker-host", "127.0.0.1", "--broker-username", "u", "--broker-password-file", "password")
-    said = []
+    outputs = []
 
     def run(*arguments: str, code: int = 0, input: str = "") -> str:
         done = cli("-vv", *arguments, code=code, input=input)
-        said.append(done.out + done.err)
+        outputs.append(done.out + done.err)
         return str(done.out)
 
     jobs = [run("register", "--agent", "a", *broker, "p").strip(), run("register", "--agent", "a", "p").strip()]
@@ -173,5 +173,5 @@ def test_secrets_are_only_where_they_were_requested(cli: Any, tmp_path: Path) ->
     places = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "password"}
     assert cli.database in places and any(path.name.endswith("-wal") for path in places)
     for token in tokens:
-        assert not [words for words in said if token in words]
+        assert not [words for words in outputs if token in words]
         assert not [path for path, content in places.items() if token.encode() in content]

@@ -1,4 +1,4 @@
-"""A current folder's database is used only when this user created it, trusts it, or names it."""
+"""Test that the current folder's database is used only if this user created it, trusts it or names it."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_a_foreign_database_is_refused_by_every_command(
 ) -> None:
     shutil.copytree(plant_foreign_database(user_folder, tmp_path), user_folder.place / ".jobdb")
     before = {path.name: path.read_bytes() for path in (user_folder.place / ".jobdb").iterdir()}
-    said = user_folder.run(*arguments, code=5).err
-    assert "was found in this folder" in said and "jobdb trust" in said and "--db" in said
+    stderr = user_folder.run(*arguments, code=5).err
+    assert "was found in this folder" in stderr and "jobdb trust" in stderr and "--db" in stderr
     assert {path.name: path.read_bytes() for path in (user_folder.place / ".jobdb").iterdir()} == before
 
 
@@ -135,10 +135,10 @@ def test_a_known_key_id_in_a_checkout_is_not_sufficient(user_folder: Folder, tmp
     user_folder.run("register", "--agent", "a", "p")
     with Registry.open(user_folder.database) as registry:
         ours = registry.engine.setting("key_id")  # type: ignore[attr-defined]
-    brought = plant_foreign_database(user_folder, tmp_path, key_id=ours)
+    planted = plant_foreign_database(user_folder, tmp_path, key_id=ours)
     repository = tmp_path / "repository"
     repository.mkdir()
-    shutil.copytree(brought, repository / ".jobdb")
+    shutil.copytree(planted, repository / ".jobdb")
     git(repository, "init", "-q")
     git(repository, "add", "-A", "-f")
     git(repository, "commit", "-qm", "x")

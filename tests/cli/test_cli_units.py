@@ -1,4 +1,4 @@
-"""Unit tests of the command line's helpers."""
+"""Test the helpers of the command line."""
 
 from __future__ import annotations
 

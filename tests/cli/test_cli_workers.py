@@ -1,4 +1,4 @@
-"""The commands claim, renew, release, publish, complete, fail; reap, prune, stats."""
+"""Test the commands claim, renew, release, publish, complete, fail, reap, prune and stats."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tests.support.databases import ENGINES, Database, PostgresDatabase, SqliteD
 
 @pytest.fixture
 def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Database]:
-    """Make empty databases of a named engine."""
+    """Create empty databases of a named engine."""
 
     def make(engine: str) -> Database:
         if engine == "postgresql":
@@ -28,7 +28,7 @@ def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[s
 
 @pytest.fixture(params=ENGINES)
 def database(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Database:
-    """An empty, migrated database of each engine in turn, with the real clock."""
+    """Create an empty, migrated database of each engine in turn, with the real clock."""
     return make_database(request.param)
 
 

@@ -1,4 +1,4 @@
-"""What was recorded while a clock was ahead comes to its end, and what was over stays over when a clock is set back."""
+"""Test clocks that are wrong: leases from a clock that was ahead end, and what has ended stays ended."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ YEARS_SEC = 9 * 366 * 86_400
 
 
 @pytest.fixture
-def leased(registry: Registry, clock):
-    """A job with a lease of a minute that was taken nine years from now; the clock is right again."""
+def future_leased_job(registry: Registry, clock):
+    """A job whose lease of a minute was acquired by a clock nine years ahead; the clock is right again."""
     job = registry.register(agent="a", prompt="p")
     clock.advance(YEARS_SEC)
     registry.claim(worker="w", job_id=job.job_id, lease_sec=60)
@@ -22,24 +22,24 @@ def leased(registry: Registry, clock):
     return job
 
 
-def test_a_lease_that_ends_later_than_it_can_has_run_out(registry, leased):
+def test_a_lease_with_an_impossibly_late_end_has_expired(registry, future_leased_job):
     (reaped,) = registry.reap()
-    assert (reaped.job_id, reaped.action) == (leased.job_id, "returned")
-    found = registry.get(leased.job_id)
+    assert (reaped.job_id, reaped.action) == (future_leased_job.job_id, "returned")
+    found = registry.get(future_leased_job.job_id)
     assert (found.status, found.strikes, found.lease_expires_at) == (JobStatus.PENDING, 0, None)
     assert "a clock was ahead" in found.detail
     assert registry.claim(worker="v", lease_sec=60).attempt == 2
     assert registry.reap() == []
 
 
-def test_a_renewed_lease_is_right_again(registry, leased):
-    registry.renew(leased.job_id, attempt=1, lease_sec=60)
+def test_renewing_corrects_an_impossibly_late_lease(registry, future_leased_job):
+    registry.renew(future_leased_job.job_id, attempt=1, lease_sec=60)
     assert registry.reap() == []
 
 
 @pytest.mark.parametrize("seconds", [1, 59])
-def test_clocks_may_differ_a_little(registry, clock, seconds):
-    """Hosts that share a folder have a clock each."""
+def test_small_clock_differences_are_tolerated(registry, clock, seconds):
+    """Each of the hosts that share a folder has its own clock."""
     job = registry.register(agent="a", prompt="p", timeout_sec=10, idle_timeout_sec=10)
     registry.claim(worker="w", job_id=job.job_id, lease_sec=300)
     assert registry.engine.acquire_lease("relay", holder="a", lease_ms=15_000)
@@ -48,7 +48,7 @@ def test_clocks_may_differ_a_little(registry, clock, seconds):
     assert not registry.engine.acquire_lease("relay", holder="b", lease_ms=15_000)
 
 
-def test_a_named_lease_that_ends_later_than_it_can_is_free(registry, clock):
+def test_a_named_lease_with_an_impossibly_late_end_is_free(registry, clock):
     clock.advance(YEARS_SEC)
     assert registry.engine.acquire_lease("relay", holder="a", lease_ms=15_000)
     assert not registry.engine.acquire_lease("relay", holder="b", lease_ms=15_000)
@@ -58,7 +58,7 @@ def test_a_named_lease_that_ends_later_than_it_can_is_free(registry, clock):
 
 
 @pytest.mark.parametrize("limit", ["timeout_sec", "idle_timeout_sec"])
-def test_limits_count_from_now_where_they_began_later(registry, clock, limit):
+def test_limits_that_began_in_the_future_count_from_now(registry, clock, limit):
     job = registry.register(agent="a", prompt="p", **{"timeout_sec": 0, "idle_timeout_sec": 0, limit: 60})
     clock.advance(YEARS_SEC)
     registry.publish(job.job_id, "started")
@@ -72,7 +72,7 @@ def test_limits_count_from_now_where_they_began_later(registry, clock, limit):
 
 
 @pytest.mark.parametrize("limit", ["timeout_sec", "idle_timeout_sec"])
-def test_limits_count_from_the_registration_where_a_clock_was_behind_at_the_claim(registry, clock, limit):
+def test_limits_count_from_the_registration_if_the_clock_was_behind_at_the_claim(registry, clock, limit):
     job = registry.register(agent="a", prompt="p", **{"timeout_sec": 0, "idle_timeout_sec": 0, limit: 3600})
     clock.advance(-YEARS_SEC)
     registry.claim(worker="w", job_id=job.job_id, lease_sec=60)
@@ -88,7 +88,7 @@ def test_limits_count_from_the_registration_where_a_clock_was_behind_at_the_clai
     assert (reaped.job_id, reaped.action) == (job.job_id, "ended")
 
 
-def test_an_overlap_that_ends_later_than_it_can_is_over(registry, clock):
+def test_an_overlap_with_an_impossibly_late_end_is_over(registry, clock):
     job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     clock.advance(YEARS_SEC)
     registry.tokens.rotate(job.job_id, overlap_sec=3600)
@@ -99,7 +99,7 @@ def test_an_overlap_that_ends_later_than_it_can_is_over(registry, clock):
     assert registry.tokens.list(job.job_id)[0].state == "expired"
 
 
-def test_an_overlap_that_was_seen_over_stays_over(registry, clock, database):
+def test_an_overlap_once_seen_over_stays_over(registry, clock, database):
     job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     registry.tokens.rotate(job.job_id, overlap_sec=60)
     event = signed(job.job_id, 1, token=TOKEN)
@@ -112,8 +112,8 @@ def test_an_overlap_that_was_seen_over_stays_over(registry, clock, database):
         assert [token.state for token in again.tokens.list(job.job_id)] == ["expired", "current"]
 
 
-def test_an_overlap_is_over_when_the_job_has_an_event_from_later(registry, clock):
-    """Nobody used the old token meanwhile: what the job said tells that the moment was there."""
+def test_an_overlap_is_over_if_the_job_has_a_later_event(registry, clock):
+    """The old token was not used since: the job's later event shows that the overlap has ended."""
     job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     registry.tokens.rotate(job.job_id, overlap_sec=60)
     clock.advance(30)
@@ -131,7 +131,7 @@ def test_an_overlap_that_is_not_over_is_valid(registry, clock):
     assert registry.accept(signed(job.job_id, 1, token=TOKEN), subscriber="s").verdict is Verdict.ACCEPTED
 
 
-def test_the_doctor_lists_and_puts_right_what_is_later_than_now(registry, clock, leased, database, monkeypatch):
+def test_the_doctor_lists_and_fixes_times_in_the_future(registry, clock, future_leased_job, database, monkeypatch):
     from jobdb.doctor.findings import DoctorReport
     from jobdb.doctor.timestamps import check_timestamps
 
@@ -158,4 +158,4 @@ def test_the_doctor_lists_and_puts_right_what_is_later_than_now(registry, clock,
     assert found(fix=True).level == "ok" and found().level == "ok"
     assert registry.get(done.job_id).finished_at.timestamp() * 1000 == clock.now_ms
     assert registry.prune(older_than_sec=0, now_ms=clock.now_ms + 1) == [done.job_id]
-    assert [reaped.job_id for reaped in registry.reap()] == [leased.job_id]
+    assert [reaped.job_id for reaped in registry.reap()] == [future_leased_job.job_id]

@@ -1,4 +1,4 @@
-"""Moving a whole registry between engines: equal, complete, all or nothing."""
+"""Test copying a whole registry between engines: equal, complete, all or nothing."""
 
 import itertools
 import os
@@ -72,7 +72,7 @@ def dump(registry):
 
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.product(ENGINES, ENGINES)))
-def test_a_copy_is_equal_and_goes_on(make_database, one, other):
+def test_a_copy_is_equal_and_can_be_continued(make_database, one, other):
     source, target = make_database(one), make_database(other)
     with source.open() as origin, target.open() as copy:
         populate(origin)
@@ -81,7 +81,7 @@ def test_a_copy_is_equal_and_goes_on(make_database, one, other):
         assert dump(copy) == before == dump(origin)
         assert report.digest == registry_digest(origin) == registry_digest(copy)
         assert report.rows["jobs"] == 20 and report.as_dict()["events"] == 60 + 3
-        # The copy is a registry like any other: numbers go on, cursors hold, old deliveries are told.
+        # The copy is a registry like any other: seqs continue, cursors hold, old deliveries are duplicates.
         first = before["events"]["job3"][0]
         assert copy.accept(first.payload, subscriber="gappy").verdict == "duplicate"
         assert copy.accept(before["events"]["job3"][1].payload, subscriber="gappy", window=5).verdict == "accepted"
@@ -95,7 +95,7 @@ def test_a_copy_is_equal_and_goes_on(make_database, one, other):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_copy_is_another_registry_unless_it_goes_on_as_the_same(make_database, engine):
+def test_a_copy_is_another_registry_unless_it_continues_the_original(make_database, engine):
     source = make_database("sqlite-wal")
     with source.open() as origin:
         origin.engine.put_setting("registry_id", "0" * 32)
@@ -140,7 +140,7 @@ def test_a_target_that_is_not_empty_is_refused(make_database):
 
 @pytest.mark.parametrize("engine", ["sqlite-wal", "postgresql"])
 def test_a_copy_that_differs_is_not_kept(make_database, engine):
-    """A trigger at the target stands for whatever may change a row on its way."""
+    """A trigger at the target plays the part of any bug that changes a row on its way."""
     source, target = make_database("sqlite-wal"), make_database(engine)
     if engine == "postgresql":
         target.sql(
@@ -177,8 +177,8 @@ def test_every_table_and_column_is_copied():
     connection.close()
 
 
-def test_a_large_registry_goes_round_in_bounded_memory(make_database):
-    """SQLite to PostgreSQL and back; JOBDB_COPY_JOBS=50000 for the whole."""
+def test_a_large_registry_is_copied_there_and_back_in_bounded_memory(make_database):
+    """SQLite to PostgreSQL and back; JOBDB_COPY_JOBS=50000 is the full size."""
     source, middle, back = make_database("sqlite-wal"), make_database("postgresql"), make_database("sqlite-wal")
     with source.open(durability="normal") as origin:
         for first in range(0, JOBS, 500):

@@ -1,4 +1,4 @@
-"""A database of schema version 3 with jobs in it: refused with the command, migrated with a backup, means the same."""
+"""Test the migration of a version 3 database with jobs: refused with the command, migrated with a backup, unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _schemas = itertools.count(1)
 
 
 def rows():
-    """Yield what version 3 wrote: a leased job with a rotated token, a completed one, and one that is not signed."""
+    """Yield the rows of version 3: a leased job with a rotated token, a completed one, and an unsigned one."""
     job = "INSERT INTO jobs (id, job_id, status, agent, topic_prefix, timeout_sec, idle_timeout_sec, kid, last_seq, "
     job += "terminal_seq, attempt, worker, lease_until_ms, created_ms, updated_ms, started_ms, finished_ms) VALUES "
     lease = NOW_MS + HOUR_MS
@@ -77,7 +77,7 @@ def create_version_3_database(engine, tmp_path, request, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path, request, monkeypatch):
+def test_a_migrated_database_of_version_3_keeps_its_meaning(engine, tmp_path, request, monkeypatch):
     url, migrate = create_version_3_database(engine, tmp_path, request, monkeypatch)
     with pytest.raises(SchemaMismatch, match="migrate"):
         Registry.open(url)
@@ -92,13 +92,13 @@ def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path
         store = registry.engine.store
         identity = read_identity(store)
         assert identity.problem is None and identity.recorded == identity.current != {}
-        # What the broker keeps for the old name is still taken.
+        # The session that the broker keeps under the old client id is still used.
         assert require_place(store) == broker_identity(store) == "0123456789abcdef" != identity.registry_id
         with store.read() as tx:
             now = tx.now_ms
         leased = registry.get("leased")
         assert (leased.status, leased.worker, leased.attempt) == (JobStatus.RUNNING, "w", 1)
-        if engine == "sqlite":  # the server's clock is another
+        if engine == "sqlite":  # the server has its own clock
             assert registry.reap() == []
             assert [token.state for token in registry.tokens.list("leased")] == ["overlap", "current"]
             assert registry.accept(signed("leased", 1, token=OLD_TOKEN), subscriber="s").verdict is Verdict.ACCEPTED
@@ -106,7 +106,7 @@ def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path
         assert registry.renew("leased", attempt=1, lease_sec=60).attempt == 1
         assert registry.tokens.show("leased") == NEW_TOKEN
         registry.publish("leased", "progress", attempt=1)
-        # Nothing is known of the tokens of before: their ids get generated ones, and signed jobs.
+        # The tokens from before are not recorded: jobs that reuse their ids are signed, with generated tokens.
         assert sorted(registry.prune(older_than_sec=0, now_ms=2**42)) == ["done", "open"]
         for job_id, more in (
             ("done", {"auth_token": OLD_TOKEN}),
@@ -120,7 +120,7 @@ def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path
 
 
 def test_a_restored_backup_of_version_3_is_another_registry(tmp_path, request, monkeypatch):
-    """Whoever restored it has given it an id already; then the old name at brokers is the original's."""
+    """The restore has assigned a new id already; the old client id at brokers stays with the original."""
     url, migrate = create_version_3_database("sqlite", tmp_path, request, monkeypatch)
     with closing(sqlite3.connect(url, isolation_level=None)) as connection:
         connection.execute("INSERT INTO settings (name, value) VALUES ('registry_id', ?)", ("ab" * 16,))
@@ -140,8 +140,8 @@ def test_two_migrated_databases_have_two_ids(tmp_path, request, monkeypatch):
     assert len(found) == 2
 
 
-def test_tables_that_a_dump_brought_elsewhere_are_another_place(make_database, postgres_server):
-    """A copy on the same server, by template; by pg_dump the tables have other numbers as well."""
+def test_tables_restored_from_a_dump_are_in_another_place(make_database, postgres_server):
+    """A copy on the same server, from a template; with pg_dump the tables get other numbers as well."""
     import psycopg
 
     from jobdb import MovedOrCopied

@@ -1,4 +1,4 @@
-"""Numbers and strings at the limits of the protocol: accepted, shown by the views, and returned as they were sent."""
+"""Test numbers and strings at the limits of the protocol: accepted, shown by the views, and returned unchanged."""
 
 import json
 
@@ -10,8 +10,8 @@ ODD_NUMBERS = [
 ]  # fmt: skip
 
 
-def test_whatever_is_accepted_can_be_read(database):
-    """Every number that the protocol allows: in the view, among the events, and by a copy of the registry."""
+def test_every_accepted_value_can_be_read(database):
+    """Read every number that the protocol allows: from the view, from the events, and from a copy of the registry."""
     with database.open() as registry:
         registry.register(agent="codex", prompt="", job_id="j", auth="never")
         for seq, literal in enumerate(ODD_NUMBERS, 1):

@@ -1,4 +1,4 @@
-"""Pages of jobs, events, refusals and subscriptions, and the iterators over all of them: on every engine."""
+"""Test pages of jobs, events, refusals and subscriptions, and the iterators over all of them, on every engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def events(registry: Registry) -> str:
     return "j"
 
 
-def test_pages_of_jobs_lead_from_one_to_the_next(registry: Registry) -> None:
+def test_each_page_of_jobs_leads_to_the_next(registry: Registry) -> None:
     ids = [f"job-{number}" for number in range(7)]
     registry.register_many([NewJob(agent="a", prompt="p", job_id=job_id) for job_id in ids])
     page, shown = registry.jobs(limit=3), []
@@ -33,7 +33,7 @@ def test_pages_of_jobs_lead_from_one_to_the_next(registry: Registry) -> None:
     assert isinstance(page, list) and isinstance(page, Page)
 
 
-def test_pages_of_events_lead_from_one_to_the_next(registry: Registry, events: str) -> None:
+def test_each_page_of_events_leads_to_the_next(registry: Registry, events: str) -> None:
     page, shown = registry.events(events, limit=3), []
     assert ([event.seq for event in page], page.has_more, page.next_after) == ([1, 2, 3], True, 3)
     shown += page
@@ -51,7 +51,7 @@ def test_all_events_shows_each_event_once(registry: Registry, events: str, page_
     assert list(registry.all_events(events, after=7, page_size=page_size)) == []
 
 
-def test_all_events_sees_what_is_published_meanwhile(registry: Registry, events: str) -> None:
+def test_all_events_includes_events_published_meanwhile(registry: Registry, events: str) -> None:
     every = registry.all_events(events, page_size=3)
     assert next(every).seq == 1
     registry.complete(events)
@@ -75,7 +75,7 @@ def test_all_events_reads_a_page_at_a_time(registry: Registry, events: str, monk
     assert len(list(every)) == 4 and read == [(0, 4), (3, 4), (6, 4)]
 
 
-def test_all_events_does_not_take_a_pruned_job_for_an_ended_one(registry: Registry, events: str, clock) -> None:
+def test_all_events_distinguishes_a_pruned_job_from_an_ended_one(registry: Registry, events: str, clock) -> None:
     every = registry.all_events(events, page_size=3)
     assert next(every).seq == 1
     registry.complete(events)

@@ -1,4 +1,4 @@
-"""Several processes at once, and processes that die: on every engine."""
+"""Test several processes at once, and processes that die, on every engine."""
 
 import os
 import random
@@ -32,12 +32,12 @@ def scaled(database, count):
     return count if FULL_SIZE or database.name == "sqlite-wal" else count // 4
 
 
-def test_many_publishers_of_one_job_leave_no_gap_and_no_double(database, worker_processes):
+def test_many_publishers_of_one_job_leave_no_gap_and_no_duplicate(database, worker_processes):
     each = scaled(database, 500)
     with database.open() as registry:
         job_id = registry.register(agent="a", prompt="").job_id
-    told = worker_processes.run(PROCESSES, "publish", job_id, each)
-    assert sorted(note["seq"] for note in told) == list(range(1, PROCESSES * each + 1))
+    entries = worker_processes.run(PROCESSES, "publish", job_id, each)
+    assert sorted(entry["seq"] for entry in entries) == list(range(1, PROCESSES * each + 1))
     with database.open() as registry:
         assert registry.get(job_id).last_seq == PROCESSES * each
         stored = [event.seq for event in registry.events(job_id, limit=10_000)]
@@ -48,45 +48,50 @@ def test_each_job_is_claimed_once(database, worker_processes):
     count = scaled(database, 2000)
     with database.open() as registry:
         ids = {job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * count)}
-    told = worker_processes.run(PROCESSES, "claim_all")
-    assert Counter(note["job_id"] for note in told) == Counter(ids)
-    assert {note["attempt"] for note in told} == {1}
+    entries = worker_processes.run(PROCESSES, "claim_all")
+    assert Counter(entry["job_id"] for entry in entries) == Counter(ids)
+    assert {entry["attempt"] for entry in entries} == {1}
     with database.open() as registry:
         assert registry.count_by_status()[JobStatus.RUNNING] == count
 
 
-def test_batches_over_the_same_jobs_never_stand_in_each_others_way(database, worker_processes):
+def test_concurrent_batches_over_the_same_jobs_do_not_deadlock(database, worker_processes):
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 6)]
     each = scaled(database, 60)
-    told = worker_processes.run(6, "publish_batches", ",".join(ids), each)
+    entries = worker_processes.run(6, "publish_batches", ",".join(ids), each)
     by_job = defaultdict(list)
-    for note in told:
-        by_job[note["job_id"]].append(note["seq"])
+    for entry in entries:
+        by_job[entry["job_id"]].append(entry["seq"])
     assert set(by_job) == set(ids)
     assert all(sorted(seqs) == list(range(1, 6 * each + 1)) for seqs in by_job.values())
 
 
-def test_one_key_registers_one_job_whoever_asks(database, worker_processes):
-    told = worker_processes.run(PROCESSES, "register_keys", 25)
+def test_one_idempotency_key_registers_one_job_across_processes(database, worker_processes):
+    entries = worker_processes.run(PROCESSES, "register_keys", 25)
     jobs = defaultdict(set)
-    for note in told:
-        jobs[note["key"]].add(note["job_id"])
+    for entry in entries:
+        jobs[entry["key"]].add(entry["job_id"])
     assert len(jobs) == 25 and all(len(ids) == 1 for ids in jobs.values())
     with database.open() as registry:
         assert len(registry.jobs(limit=1000)) == 25
 
 
-def test_processes_of_one_subscriber_accept_each_event_once(database, worker_processes, tmp_path):
-    count = 120
+def accept_in_four_processes(database, worker_processes, folder, *, count, window):
+    """Accept the same signed events in four processes, each in another order; return job id and log entries."""
     with database.open() as registry:
         job_id = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
-    file = tmp_path / "lines"
+    file = folder / "lines"
     file.write_text("".join(signed(job_id, seq, token=TOKEN) + "\n" for seq in range(1, count + 1)))
-    told = worker_processes.run(4, "accept_lines", file, 10_000)
+    return job_id, worker_processes.run(4, "accept_lines", file, window)
+
+
+def test_processes_of_one_subscriber_accept_each_event_once(database, worker_processes, tmp_path):
+    count = 120
+    job_id, entries = accept_in_four_processes(database, worker_processes, tmp_path, count=count, window=10_000)
     verdicts = defaultdict(Counter)
-    for note in told:
-        verdicts[note["seq"]][note["verdict"]] += 1
+    for entry in entries:
+        verdicts[entry["seq"]][entry["verdict"]] += 1
     expected = Counter(accepted=1, duplicate=3)
     assert all(verdicts[seq] == expected for seq in range(1, count + 1)), dict(verdicts)
     with database.open() as registry:
@@ -94,19 +99,14 @@ def test_processes_of_one_subscriber_accept_each_event_once(database, worker_pro
 
 
 def test_a_strict_subscriber_accepts_an_ascending_run_only(database, worker_processes, tmp_path):
-    count = 60
-    with database.open() as registry:
-        job_id = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
-    file = tmp_path / "lines"
-    file.write_text("".join(signed(job_id, seq, token=TOKEN) + "\n" for seq in range(1, count + 1)))
-    told = worker_processes.run(4, "accept_lines", file, 0)
-    accepted = Counter(note["seq"] for note in told if note["verdict"] == "accepted")
+    job_id, entries = accept_in_four_processes(database, worker_processes, tmp_path, count=60, window=0)
+    accepted = Counter(entry["seq"] for entry in entries if entry["verdict"] == "accepted")
     assert accepted and set(accepted.values()) == {1}
     with database.open() as registry:
         assert {event.seq for event in registry.events(job_id)} == set(accepted)
 
 
-def test_a_feed_misses_nothing_that_is_written_beside_it(database, worker_processes):
+def test_a_feed_misses_no_concurrent_event(database, worker_processes):
     each, writers = scaled(database, 120), 5
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * writers)]
@@ -123,8 +123,8 @@ def test_a_feed_misses_nothing_that_is_written_beside_it(database, worker_proces
             next(registry.subscribe(subscriber="all", timeout_sec=0.1))
 
 
-def test_killed_workers_lose_nothing_that_was_answered(database, worker_processes):
-    """SIGKILL at random moments: leases run out, jobs come back, old attempts stay out."""
+def test_killed_workers_lose_nothing_acknowledged(database, worker_processes):
+    """SIGKILL at random moments: leases expire, jobs are requeued, old attempts are refused."""
     count, lease_sec = 60, 0.5
     rng = random.Random(7)
     with database.open() as registry:
@@ -142,21 +142,21 @@ def test_killed_workers_lose_nothing_that_was_answered(database, worker_processe
             registry.reap(strike_limit=1000)
     worker_processes.kill()
     entries = worker_processes.entries()
-    claims = Counter((note["job_id"], note["attempt"]) for note in entries if note["did"] == "claim")
+    claims = Counter((entry["job_id"], entry["attempt"]) for entry in entries if entry["did"] == "claim")
     assert set(claims.values()) == {1}
     with database.open() as registry:
         for job_id in ids:
-            _check_job_history(registry, job_id, [note for note in entries if note["job_id"] == job_id])
+            _check_job_history(registry, job_id, [entry for entry in entries if entry["job_id"] == job_id])
 
 
 def _check_job_history(registry, job_id, entries):
     events = {event.seq: event for event in registry.events(job_id)}
     job = registry.get(job_id)
     assert job.status is JobStatus.COMPLETED and sorted(events) == list(range(1, job.last_seq + 1))
-    published = [note for note in entries if note["did"] == "publish"]
-    assert len({note["seq"] for note in published}) == len(published)
-    for note in published:
-        assert events[note["seq"]].payload == note["line"]
+    published = [entry for entry in entries if entry["did"] == "publish"]
+    assert len({entry["seq"] for entry in published}) == len(published)
+    for entry in published:
+        assert events[entry["seq"]].payload == entry["line"]
     attempts = [events[seq].attempt for seq in sorted(events)]
     assert attempts == sorted(attempts)
     for attempt in range(1, job.attempt + 1):

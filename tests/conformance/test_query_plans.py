@@ -1,4 +1,4 @@
-"""The hot statements use an index and never sort, however many jobs there are.
+"""Test that the hot statements use an index and never sort, however many jobs there are.
 
 JOBDB_PLAN_JOBS sets the size of the registry that they are explained on; `make torture` runs them on a million jobs.
 """
@@ -74,7 +74,6 @@ HOT = {
     "accept_state": {**_SUBSCRIBER, "kid": 1, "seq": 2},
     "sender_credentials": {"job_id": "job77", "kid": 1},
     "stored_event": {"job": 77, "seq": 2},
-    "token_state": {"job": 77, "kid": 1},
     "subscription_state": _SUBSCRIBER,
     "gap_containing_seq": {"subscription": 10, "seq": 2},
     "follow_events": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
@@ -101,7 +100,7 @@ def statements(engine):
 def whole_table(plan, engine):
     """Return the steps of a plan that read a whole table or sort."""
     if engine == "postgresql":
-        # A table of a handful of rows is read whole, and rightly so.
+        # Reading a table of a few rows completely is fine.
         return [line for line in plan.splitlines() if re.search(r"Seq Scan on (?!verdict_counts)|\bSort\b", line)]
     # The partial index of pending jobs is read from its beginning, which is the next job to claim.
     return [
@@ -115,7 +114,7 @@ def test_the_hot_statements_use_an_index_without_a_sort(database):
     digest = "decode(repeat('00', 32), 'hex')" if database.name == "postgresql" else "zeroblob(32)"
     database.sql(_FILL.format(jobs=JOBS, digest=digest))
     if database.name == "postgresql":
-        database.sql("ANALYZE")  # otherwise the plans depend on whether the server came round to it by itself
+        database.sql("ANALYZE")  # otherwise the plans depend on whether the server's own ANALYZE has run
     known = statements(database.name)
     bad = {}
     for name, parameters in HOT.items():
@@ -128,7 +127,7 @@ def test_the_hot_statements_use_an_index_without_a_sort(database):
         pytest.fail("\n\n".join(f"{name}: {found}\n{plan}" for name, (found, plan) in bad.items()))
 
 
-def test_other_values_do_not_make_a_statement_be_prepared_again(make_database):
+def test_other_values_do_not_prepare_a_statement_again(make_database):
     with make_database("sqlite-wal").open() as registry:
         registry.register_many([NewJob(agent="a", prompt="", job_id=f"job{number}") for number in range(100)])
         connection = registry.engine.store._writer
@@ -139,7 +138,7 @@ def test_other_values_do_not_make_a_statement_be_prepared_again(make_database):
         for name, values in HOT.items():
             for repeat in (1, 2, 3):
                 prepared.clear()
-                connection.execute(statements("sqlite-wal")[name], _others(values, repeat)).fetchall()
+                connection.execute(statements("sqlite-wal")[name], _other_values(values, repeat)).fetchall()
                 if repeat > 1 and prepared:
                     again[name] = len(prepared)
         connection.execute("ROLLBACK")
@@ -147,7 +146,7 @@ def test_other_values_do_not_make_a_statement_be_prepared_again(make_database):
     assert again == {}
 
 
-def _others(parameters, number):
+def _other_values(parameters, number):
     return {
         name: value + number if isinstance(value, int) else value and f"{value}{number}"
         for name, value in parameters.items()
@@ -168,8 +167,8 @@ INSERT INTO gaps (subscription, first_seq, last_seq) SELECT 77, seq - 1, seq - 1
 @pytest.mark.parametrize(
     "name", ["gap_containing_seq", "follow_events", "follow_seqs", "mark_handled", "accepted_unhandled"]
 )
-def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_database, name):
-    """For every event each of the skipped ranges before it was looked at."""
+def test_a_publisher_that_skips_every_other_seq_slows_no_lookup(make_database, name):
+    """Each event used to scan all skipped ranges before it."""
     database = make_database("sqlite-wal")
     most = 4000
     values = {
@@ -186,9 +185,9 @@ def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_databa
         rows = connection.execute(sql, bind(values)).fetchall()
         connection.set_progress_handler(None, 0)
     assert len(rows) == {"follow_events": 10, "follow_seqs": 10, "accepted_unhandled": 10}.get(name, 0)
-    assert len(looks) < 200  # some dozens of instructions for each row, and not some for each range
+    assert len(looks) < 200  # some dozens of instructions per row, and none per range
 
 
-def test_a_scan_or_a_sort_would_be_noticed(database):
+def test_a_scan_or_a_sort_is_detected(database):
     for query in ("SELECT * FROM jobs WHERE detail = 'x'", "SELECT job_id FROM jobs ORDER BY updated_ms LIMIT 1"):
         assert whole_table(database.plan(query, {}), database.name)

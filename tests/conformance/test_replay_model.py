@@ -1,7 +1,7 @@
-"""The replay rules against a model of a few lines: random schedules of accept, on every engine.
+"""Test the replay rules against a model of a few lines: random schedules of accept, on every engine.
 
 The model keeps naive sets. A machine of hypothesis reorders, repeats and forges events, with two subscribers, windows,
-claims that are taken over, cancellations and registries that are opened anew. A job may begin as one that was imported
+claims that are taken over, cancellations and registries that are reopened. A job may begin as one that was imported
 as ended without its log.
 """
 
@@ -185,7 +185,7 @@ class AcceptMachine(RuleBasedStateMachine):
         self.registry = self.live.open()
 
     @invariant()
-    def the_database_is_what_the_model_says(self):
+    def database_matches_model(self):
         job = self.registry.get(self.job_id)
         assert (job.status, job.last_seq, job.attempt) == (self.model.status, self.model.last, self.model.attempt)
         stored = {event.seq: event.payload for event in self.registry.events(self.job_id)}

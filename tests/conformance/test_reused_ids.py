@@ -1,4 +1,4 @@
-"""A job id that is used again: whatever was said about the pruned job says nothing about the new one."""
+"""Test reused job ids: nothing that was signed for the pruned job is accepted for the new one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from jobdb import InvalidInput, JobStatus, NewJob, Verdict
+from jobdb import AlreadyExists, InvalidInput, JobStatus, NewJob, Verdict
 from jobdb.operations.copy import copy_registry
 from tests.support.keys import OTHER_MASTER_KEY, TOKEN, vault
 
@@ -31,37 +31,37 @@ def verdicts(registry, payloads):
     return {registry.accept(payload, subscriber="s", window=64).verdict for payload in payloads}
 
 
-def test_a_given_token_serves_an_id_once(registry, clock):
+def test_a_given_token_is_accepted_once_per_job_id(registry, clock):
     register(registry, "nightly", auth_token=TOKEN)
     payloads = complete_and_prune(registry, clock, "nightly")
-    with pytest.raises(InvalidInput, match="given before"):
+    with pytest.raises(InvalidInput, match="used before"):
         register(registry, "nightly", auth_token=TOKEN)
     register(registry, "nightly", auth_token=OTHER_TOKEN)
     assert verdicts(registry, payloads) == {Verdict.BAD_SIGNATURE}
     assert registry.get("nightly").status is JobStatus.PENDING
-    with pytest.raises(InvalidInput, match="given before"):
+    with pytest.raises(InvalidInput, match="used before"):
         registry.tokens.rotate("nightly", token=TOKEN)
     registry.tokens.rotate("nightly", token=TOKEN.swapcase())
 
 
-def test_a_generated_token_serves_an_id_once(registry, clock):
+def test_a_generated_token_is_used_once_per_job_id(registry, clock):
     register(registry, "nightly")
     registry.tokens.rotate("nightly")
     tokens = [registry.tokens.show("nightly", kid=kid) for kid in (1, 2)]
     assert [len(token) for token in tokens] == [43, 43] and len(set(tokens)) == 2
     payloads = complete_and_prune(registry, clock, "nightly")
     for token in tokens:
-        with pytest.raises(InvalidInput, match="given before"):
+        with pytest.raises(InvalidInput, match="used before"):
             register(registry, "nightly", auth_token=token)
     register(registry, "nightly")
     assert registry.tokens.show("nightly") not in tokens
     assert verdicts(registry, payloads) == {Verdict.REVOKED_KEY}  # the new job has no key 2
-    with pytest.raises(InvalidInput, match="given before"):
+    with pytest.raises(InvalidInput, match="used before"):
         registry.tokens.rotate("nightly", token=tokens[0])
 
 
 @pytest.mark.parametrize("auth", ["required", "never"])
-def test_an_id_is_not_given_again_to_a_job_that_is_not_signed(registry, clock, auth):
+def test_the_id_of_a_pruned_job_is_not_reused_by_an_unsigned_job(registry, clock, auth):
     register(registry, "open", auth=auth)
     payloads = complete_and_prune(registry, clock, "open")
     with pytest.raises(InvalidInput, match="another id"):
@@ -71,16 +71,16 @@ def test_an_id_is_not_given_again_to_a_job_that_is_not_signed(registry, clock, a
     assert registry.get("open").status is JobStatus.PENDING
 
 
-def test_other_ids_are_free(registry, clock):
+def test_unused_ids_may_be_given_to_unsigned_jobs(registry, clock):
     register(registry, "open", auth="never")
     complete_and_prune(registry, clock, "open")
     register(registry, "another", auth="never")
     registry.register(agent="a", prompt="p", auth="never")
 
 
-def test_two_ids_with_one_token_are_told_and_kept_apart(registry):
+def test_two_jobs_with_one_token_cause_a_warning_and_stay_separate(registry):
     register(registry, "n1", auth_token=TOKEN)
-    with pytest.warns(UserWarning, match="job n2 is that of job n1"):
+    with pytest.warns(UserWarning, match="job n2 is also the token of job n1"):
         register(registry, "n2", auth_token=TOKEN)
     event = registry.publish("n1", "started")
     forged = event.payload.replace('"n1"', '"n2"')
@@ -96,29 +96,29 @@ def test_two_ids_with_one_token_are_told_and_kept_apart(registry):
         register(registry, "n7")
 
 
-def test_a_registration_that_fails_uses_no_token_up(registry):
+def test_a_failed_registration_uses_up_no_token(registry):
     register(registry, "taken")
-    with pytest.raises(Exception, match="taken"):
+    with pytest.raises(AlreadyExists, match="taken"):
         registry.register_many(
             [NewJob(agent="a", prompt="p", job_id=name, auth_token=TOKEN) for name in ("free", "taken")]
         )
     register(registry, "free", auth_token=TOKEN)
 
 
-def test_tokens_of_before_are_not_known_and_their_ids_get_a_generated_one(database, registry, clock):
-    """Those of an older version and of imports: nothing tells whether a given token is one of them."""
+def test_a_reused_id_with_unrecorded_tokens_gets_a_generated_token(database, registry, clock):
+    """Tokens of an older version and of imports are not recorded: a given token may be one of them."""
     register(registry, "old", auth_token=TOKEN)
     registry.close()
     database.sql("UPDATE tokens SET remembered = 0; DELETE FROM token_fingerprints")
     with database.open() as again:
         payloads = complete_and_prune(again, clock, "old")
-        with pytest.raises(InvalidInput, match="not known any more"):
+        with pytest.raises(InvalidInput, match="no longer known whether the given token"):
             register(again, "old", auth_token=TOKEN)
         register(again, "old")
         assert verdicts(again, payloads) == {Verdict.BAD_SIGNATURE}
 
 
-def test_what_is_remembered_survives_rekey_reopening_and_copying(database, make_database, registry, clock):
+def test_the_record_of_used_tokens_survives_rekey_reopening_and_copying(database, make_database, registry, clock):
     register(registry, "given", auth_token=TOKEN)
     register(registry, "generated")
     generated = registry.tokens.show("generated")
@@ -141,8 +141,8 @@ def test_what_is_remembered_survives_rekey_reopening_and_copying(database, make_
                     register(each, job_id, **more)
 
 
-def test_a_prune_of_many_stays_bounded(registry, clock, database):
-    """Generated ids leave nothing behind; given ones a row each."""
+def test_pruning_keeps_rows_for_given_ids_only(registry, clock, database):
+    """Generated ids leave nothing behind; given ids leave one row each."""
     many = 100
     registry.register_many([NewJob(agent="a", prompt="p") for _ in range(many)])
     registry.register_many([NewJob(agent="a", prompt="p", job_id=f"given{number}") for number in range(3)])

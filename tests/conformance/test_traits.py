@@ -1,4 +1,4 @@
-"""What a store declares about its kind is what it does, and rows have the columns that their named tuples say."""
+"""Test that stores behave as their traits declare, and that rows have the columns of their named tuples."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_text_with_a_nul_is_stored_or_refused(registry):
         assert registry.engine.setting("nul") is None
 
 
-def test_an_event_is_signed_beforehand_only_by_the_clock_of_its_transaction(registry, job, clock, monkeypatch):
+def test_an_event_is_presigned_only_by_the_clock_of_its_transaction(registry, job, clock, monkeypatch):
     registry.publish(job.job_id, "started")
     signed = []
     presign = registry.engine.presign_cache.presign
@@ -37,7 +37,7 @@ def test_an_event_is_signed_beforehand_only_by_the_clock_of_its_transaction(regi
     assert event.recorded_at == event.timestamp or event.recorded_at.isoformat().startswith(str(event.timestamp)[:19])
 
 
-def test_a_file_answers_for_itself(registry, database):
+def test_a_file_reports_its_path_journal_and_identity(registry, database):
     file = registry.store.file
     assert (file is None) == (database.name == "postgresql")
     if file is not None:
@@ -46,7 +46,7 @@ def test_a_file_answers_for_itself(registry, database):
         assert file.identity == (file.path.stat().st_dev, file.path.stat().st_ino)
 
 
-def test_the_order_of_all_events_is_final_while_nobody_writes(registry, job):
+def test_the_order_of_all_events_is_final_while_there_are_no_writers(registry, job):
     event = registry.publish(job.job_id, "progress")
     stable = registry.store.stable_events()
     assert stable.recheck_sec == math.inf

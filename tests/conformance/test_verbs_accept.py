@@ -1,10 +1,10 @@
-"""Accept: the thirteen verdicts in their order, gaps, windows, counters and bounds: on every engine."""
+"""Test accept on every engine: the thirteen verdicts in their order, gaps, windows, counters and bounds."""
 
 import json
 
 import pytest
 
-from jobdb import Arrival, JobStatus, Verdict
+from jobdb import Arrival, IllegalTransition, JobStatus, Verdict
 from tests.support.keys import TOKEN
 from tests.support.wire_events import signed
 
@@ -25,11 +25,11 @@ def verdict(registry, payload, subscriber="s", **more):
     return registry.accept(payload, subscriber=subscriber, **more).verdict
 
 
-def changed(line, **fields):
+def with_fields(line, **fields):
     return json.dumps({**json.loads(line), **fields})
 
 
-def test_accepted_events_are_stored_and_move_the_job(registry, clock, job):
+def test_accepted_events_are_stored_and_update_the_job(registry, clock, job):
     result = registry.accept(wire(1, "started"), subscriber="s")
     assert result.verdict is Verdict.ACCEPTED and result.missing == range(0) and result.reason == ""
     assert result.event == registry.events("j")[0] and result.event.payload == wire(1, "started")
@@ -44,7 +44,7 @@ def test_accepted_events_are_stored_and_move_the_job(registry, clock, job):
 
 
 def test_each_verdict_and_each_check_before_the_next(registry, clock, job):
-    """Each payload fails its own check and every later one that can be failed together with it."""
+    """Each payload fails its own check and every later check that can fail together with it."""
     topic = {"topic": "jobdb/jobs/other/events"}
     old = wire(1)
     assert verdict(registry, old) == "accepted"
@@ -52,16 +52,16 @@ def test_each_verdict_and_each_check_before_the_next(registry, clock, job):
     registry.tokens.revoke("j", 1)
     registry.engine.put_setting("x", "y")
 
-    def ask(payload, **more):
+    def verdict_of(payload, **more):
         return registry.accept(payload, subscriber="s", **more).verdict
 
-    assert ask("{", **topic) is Verdict.MALFORMED
-    assert ask(changed(wire(1), job_id="nobody", schema_version=2), **topic) is Verdict.UNSUPPORTED_VERSION
-    assert ask(changed(wire(1, token=None), job_id="nobody"), **topic) is Verdict.UNKNOWN_JOB
-    assert ask(wire(1, token=None), **topic) is Verdict.WRONG_TOPIC
-    assert ask(wire(1, token=None), topic="jobdb/jobs/j/events") is Verdict.UNSIGNED
-    assert ask(wire(1, token="another-token-another-token")) is Verdict.REVOKED_KEY
-    assert ask(wire(1, kid=9)) is Verdict.REVOKED_KEY
+    assert verdict_of("{", **topic) is Verdict.MALFORMED
+    assert verdict_of(with_fields(wire(1), job_id="nobody", schema_version=2), **topic) is Verdict.UNSUPPORTED_VERSION
+    assert verdict_of(with_fields(wire(1, token=None), job_id="nobody"), **topic) is Verdict.UNKNOWN_JOB
+    assert verdict_of(wire(1, token=None), **topic) is Verdict.WRONG_TOPIC
+    assert verdict_of(wire(1, token=None), topic="jobdb/jobs/j/events") is Verdict.UNSIGNED
+    assert verdict_of(wire(1, token="another-token-another-token")) is Verdict.REVOKED_KEY
+    assert verdict_of(wire(1, kid=9)) is Verdict.REVOKED_KEY
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def registry_with_history(registry, job):
 def test_the_verdicts_on_authentic_events_in_order(registry_with_history):
     other = "another-token-another-token-another"
     assert verdict(registry_with_history, wire(1, attempt=1, token=other)) is Verdict.BAD_SIGNATURE
-    assert verdict(registry_with_history, changed(wire(1, attempt=1), detail="forged")) is Verdict.BAD_SIGNATURE
+    assert verdict(registry_with_history, with_fields(wire(1, attempt=1), detail="forged")) is Verdict.BAD_SIGNATURE
     assert verdict(registry_with_history, wire(1, attempt=1)) is Verdict.DUPLICATE
     assert verdict(registry_with_history, wire(5, "completed", attempt=1)) is Verdict.DUPLICATE
     assert verdict(registry_with_history, wire(1, attempt=7, detail="other")) is Verdict.CONFLICT
@@ -95,7 +95,7 @@ def test_the_verdicts_on_authentic_events_in_order(registry_with_history):
 def test_refusals_are_counted_and_authentic_ones_recorded(registry_with_history, clock):
     for _ in range(3):
         verdict(registry_with_history, "nonsense")
-    verdict(registry_with_history, changed(wire(1), job_id="nobody"))
+    verdict(registry_with_history, with_fields(wire(1), job_id="nobody"))
     verdict(registry_with_history, wire(1, token=None))
     verdict(registry_with_history, wire(3, attempt=1))
     verdict(registry_with_history, wire(3, attempt=1))
@@ -131,7 +131,7 @@ def test_refusals_stay_bounded_for_each_job(registry, job):
     assert registry.verdict_counts("j") == {Verdict.CONFLICT: 150}
 
 
-def test_a_refusal_repeated_pushes_nothing_out(registry, job):
+def test_a_repeated_refusal_evicts_nothing(registry, job):
     verdict(registry, wire(1, "completed"))
     verdict(registry, wire(2, "error", detail="evidence"))
     line = wire(2, "error", detail="noise")
@@ -141,7 +141,7 @@ def test_a_refusal_repeated_pushes_nothing_out(registry, job):
     assert registry.verdict_counts("j") == {Verdict.CONFLICT: 301}
 
 
-def test_refusals_stay_bounded_in_all(registry, monkeypatch):
+def test_refusals_stay_bounded_in_total(registry, monkeypatch):
     from jobdb.engines.sql import accept_batch
 
     monkeypatch.setattr(accept_batch, "MAX_REFUSALS", 10)
@@ -152,7 +152,7 @@ def test_refusals_stay_bounded_in_all(registry, monkeypatch):
     assert [refusal.job_id for refusal in registry.refusals()] == [f"n{number}" for number in range(14, 4, -1)]
 
 
-def test_strangers_leave_no_row_but_a_counter(registry, database):
+def test_events_of_unknown_jobs_leave_only_a_counter(registry, database):
     for number in range(200):
         registry.accept(signed(f"stranger{number}", 1, token=TOKEN), subscriber=f"s{number}")
         registry.accept(f"garbage {number}", subscriber=f"s{number}")
@@ -206,7 +206,7 @@ def test_a_fresh_subscriber_that_starts_now_accepts_nothing_old(registry, job):
     assert verdict(registry, wire(2), "fresh", window=50) == "replayed"
 
 
-def test_now_is_the_moment_of_the_first_event_and_does_not_move_on(registry, job):
+def test_start_now_is_fixed_at_the_first_event(registry, job):
     old = registry.publish("j", "progress").payload
     assert verdict(registry, old, "fresh", start="now") == "replayed"
     for _ in range(2):
@@ -216,12 +216,12 @@ def test_now_is_the_moment_of_the_first_event_and_does_not_move_on(registry, job
     assert (numbers.start_seq, numbers.last_seq, numbers.handled_seq) == (1, 3, 1)
 
 
-def test_events_that_prove_nothing_begin_no_subscriber(registry, job):
+def test_unauthentic_events_create_no_subscription(registry, job):
     assert verdict(registry, wire(1, token=TOKEN[::-1]), "fresh", start="now") == "bad_signature"
     assert registry.subscriptions() == []
 
 
-def test_a_batch_gives_each_its_verdict_in_order(registry, job):
+def test_a_batch_returns_verdicts_in_order(registry, job):
     items = [wire(1), Arrival(wire(2), "elsewhere/events"), b"\xff", wire(2).encode(), wire(1), json.loads(wire(3))]
     found = registry.accept_many(items, subscriber="s")
     assert [item.verdict for item in found] == [
@@ -235,7 +235,7 @@ def test_a_batch_gives_each_its_verdict_in_order(registry, job):
     assert registry.accept_many([], subscriber="s") == []
 
 
-def test_own_events_come_back_as_accepted_then_duplicate(registry, job):
+def test_a_registrys_own_events_are_accepted_then_duplicates(registry, job):
     lines = [registry.publish("j", kind).payload for kind in ("started", "progress", "completed")]
     assert [verdict(registry, line, topic=job.topic) for line in lines] == ["accepted"] * 3
     assert [verdict(registry, line) for line in lines] == ["duplicate"] * 3
@@ -265,8 +265,8 @@ def test_events_after_a_cancellation_change_nothing(registry, job):
 
 
 @pytest.mark.parametrize(("status", "other"), [("completed", "error"), ("error", "completed")])
-def test_the_end_that_an_imported_record_speaks_of_is_no_second_one(database, clock, status, other):
-    """The record says how it ended and at which seq; its log was lost, and the broker has retained the event."""
+def test_the_recorded_end_of_an_imported_job_is_not_a_conflict(database, clock, status, other):
+    """The record has the outcome and its seq; the log was lost, and the broker has retained the event."""
     with database.open() as registry:
         registry.register(agent="a", prompt="", job_id="j", auth_token=TOKEN)
         before = registry.get("j")
@@ -302,7 +302,7 @@ def test_the_end_of_an_imported_record_twice_in_one_batch(database):
         assert found == [Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.CONFLICT, Verdict.AFTER_TERMINAL]
 
 
-def test_a_job_imported_as_cancelled_has_no_end_to_wait_for(database):
+def test_a_job_imported_as_cancelled_has_no_terminal_event(database):
     with database.open() as registry:
         registry.register(agent="a", prompt="", job_id="j", auth_token=TOKEN)
     database.sql("UPDATE jobs SET status = 'cancelled', last_seq = 2, terminal_seq = 2, finished_ms = updated_ms")
@@ -326,5 +326,5 @@ def test_a_late_event_never_moves_the_job_backwards(registry, job):
     assert verdict(registry, wire(4, "completed", detail="four"), window=10) == "accepted"
     ended = registry.get("j")
     assert (ended.status, ended.last_seq) == (JobStatus.COMPLETED, 5)
-    with pytest.raises(Exception, match="completed"):
+    with pytest.raises(IllegalTransition, match="completed"):
         registry.publish("j", "progress")

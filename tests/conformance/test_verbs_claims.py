@@ -1,4 +1,4 @@
-"""Claim, renew, release, reap and the named leases: on every engine."""
+"""Test claim, renew, release, reap and the named leases, on every engine."""
 
 from datetime import UTC, datetime
 
@@ -11,36 +11,36 @@ from jobdb.crypto.vault import Vault
 from tests.support.wire_events import signed
 
 
-def queue(registry, *priorities, agent="codex", session=None):
+def register_jobs(registry, *priorities, agent="codex", session=None):
     return [
         registry.register(agent=agent, prompt="", priority=priority, agent_session=session).job_id
         for priority in priorities
     ]
 
 
-def claimed(registry, **wanted):
+def claim_id(registry, **wanted):
     claim = registry.claim(worker="w", **wanted)
     return claim and claim.job_id
 
 
 def test_highest_priority_first_then_oldest(registry):
-    a, b, c, d = queue(registry, 0, 5, 5, -1)
-    assert [claimed(registry) for _ in range(5)] == [b, c, a, d, None]
+    a, b, c, d = register_jobs(registry, 0, 5, 5, -1)
+    assert [claim_id(registry) for _ in range(5)] == [b, c, a, d, None]
 
 
 def test_claims_are_filtered_by_agent_and_session(registry):
-    (plain,) = queue(registry, 9)
-    first, second = queue(registry, 0, 0, agent="hermes", session="tmux:1")
-    (other,) = queue(registry, 3, agent="codex", session="tmux:1")
-    assert claimed(registry, agent="nobody") is None
-    assert claimed(registry, agent_session="tmux:2") is None
-    assert claimed(registry, agent="hermes") == first
-    assert claimed(registry, agent="hermes", agent_session="tmux:1") == second
-    assert claimed(registry, agent_session="tmux:1") == other
-    assert claimed(registry, agent="codex") == plain
+    (plain,) = register_jobs(registry, 9)
+    first, second = register_jobs(registry, 0, 0, agent="hermes", session="tmux:1")
+    (other,) = register_jobs(registry, 3, agent="codex", session="tmux:1")
+    assert claim_id(registry, agent="nobody") is None
+    assert claim_id(registry, agent_session="tmux:2") is None
+    assert claim_id(registry, agent="hermes") == first
+    assert claim_id(registry, agent="hermes", agent_session="tmux:1") == second
+    assert claim_id(registry, agent_session="tmux:1") == other
+    assert claim_id(registry, agent="codex") == plain
 
 
-def test_a_claim_shows_who_and_until_when(registry, clock, job):
+def test_a_claim_shows_its_worker_and_expiry(registry, clock, job):
     claim = registry.claim(worker="host1:4711", lease_sec=300)
     assert (claim.job_id, claim.attempt, claim.worker) == (job.job_id, 1, "host1:4711")
     assert claim.lease_expires_at == datetime.fromtimestamp(clock.now_ms / 1000 + 300, UTC)
@@ -57,7 +57,7 @@ def test_a_claim_without_a_lease_never_expires(registry, clock, job):
 
 
 def test_a_named_job_is_claimed_only_while_pending(registry, job):
-    assert claimed(registry, job_id=job.job_id) == job.job_id
+    assert claim_id(registry, job_id=job.job_id) == job.job_id
     with pytest.raises(IllegalTransition, match="running"):
         registry.claim(worker="w", job_id=job.job_id)
     registry.complete(job.job_id)
@@ -87,7 +87,7 @@ def test_released_jobs_are_pending_under_the_next_attempt(registry, job):
 
 
 @pytest.mark.parametrize("ended_by", ["complete", "fail", "cancel", "release", "expiry"])
-def test_an_old_attempt_is_refused_everywhere(registry, clock, job, ended_by):
+def test_an_old_attempt_is_refused_by_every_verb(registry, clock, job, ended_by):
     registry.claim(worker="w", lease_sec=10)
     if ended_by == "expiry":
         clock.advance(11)
@@ -114,7 +114,7 @@ def test_a_future_attempt_is_refused_too(registry, job):
         registry.renew(job.job_id, attempt=2)
 
 
-def test_expired_leases_come_back_with_a_higher_attempt(registry, clock, job):
+def test_expired_jobs_are_requeued_with_a_higher_attempt(registry, clock, job):
     for attempt in (1, 2):
         assert registry.claim(worker=f"w{attempt}", lease_sec=10).attempt == attempt
         assert registry.reap() == []
@@ -136,13 +136,13 @@ def test_expired_leases_come_back_with_a_higher_attempt(registry, clock, job):
     assert registry.accept(event.payload, subscriber="s").verdict == "accepted"
 
 
-def test_a_strike_limit_of_one_ends_at_once(registry, clock, job):
+def test_a_strike_limit_of_one_ends_the_job_at_once(registry, clock, job):
     registry.claim(worker="w", lease_sec=1)
     clock.advance(2)
     assert [reaped.action for reaped in registry.reap(strike_limit=1)] == ["ended"]
 
 
-def test_jobs_past_their_time_limits_end_as_error(registry, clock):
+def test_jobs_past_their_time_limits_end_with_an_error(registry, clock):
     slow = registry.register(agent="a", prompt="", timeout_sec=100, idle_timeout_sec=0).job_id
     silent = registry.register(agent="a", prompt="", timeout_sec=0, idle_timeout_sec=30).job_id
     patient = registry.register(agent="a", prompt="", timeout_sec=0, idle_timeout_sec=0).job_id
@@ -165,7 +165,7 @@ def test_jobs_past_their_time_limits_end_as_error(registry, clock):
     assert registry.get(waiting).status is JobStatus.PENDING
 
 
-def test_a_job_that_cannot_sign_keeps_no_other_from_being_reaped(registry, clock):
+def test_a_job_that_cannot_sign_does_not_block_the_reaping_of_others(registry, clock):
     revoked, numbered_out, idle, leased, good = (
         registry.register(agent="a", prompt="", timeout_sec=limit, idle_timeout_sec=quiet, auth=auth).job_id
         for limit, quiet, auth in (
@@ -206,15 +206,15 @@ def test_a_reaper_without_the_master_key_ends_nothing(registry, clock, database)
     assert [one.job_id for one in registry.reap()] == [job_id] and registry.events(job_id)[-1].event == "error"
 
 
-def test_ending_a_job_that_was_given_back_is_a_new_attempt_too(registry, job):
+def test_ending_a_released_job_is_a_new_attempt(registry, job):
     registry.claim(worker="w")
     registry.release(job.job_id, attempt=1)
     assert registry.complete(job.job_id).attempt == 2
     assert registry.get(job.job_id).attempt == 2
 
 
-def test_reap_goes_in_batches(registry, clock):
-    ids = queue(registry, *[0] * 7)
+def test_reap_works_in_batches(registry, clock):
+    ids = register_jobs(registry, *[0] * 7)
     for _ in ids:
         registry.claim(worker="w", lease_sec=5)
     clock.advance(6)

@@ -1,4 +1,4 @@
-"""Publish, events and the outbox: on every engine."""
+"""Test publish, events and the outbox, on every engine."""
 
 import json
 
@@ -20,7 +20,7 @@ from jobdb.core.protocol import parse, verify
 from tests.support.wire_events import signed
 
 
-def test_events_are_numbered_signed_and_move_the_job(registry, clock, job):
+def test_events_are_numbered_and_signed_and_update_the_job(registry, clock, job):
     job_id = job.job_id
     claim = registry.claim(worker="w")
     token = registry.tokens.show(job_id)
@@ -41,7 +41,7 @@ def test_events_are_numbered_signed_and_move_the_job(registry, clock, job):
 
 
 @pytest.mark.parametrize("kind", list(EventKind))
-def test_every_transition_is_the_tables(registry, kind):
+def test_every_transition_follows_the_table(registry, kind):
     def fresh(status):
         job_id = registry.register(agent="a", prompt="").job_id
         if status is JobStatus.RUNNING:
@@ -115,7 +115,7 @@ HOSTILE = ["", "\x01", "\u2028 \u2029", "\U0010ffff", "'; DROP TABLE jobs; --", 
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_travels_unchanged(registry, job, text):
+def test_hostile_text_is_stored_unchanged(registry, job, text):
     event = registry.publish(job.job_id, "progress", detail=text, data={"k": text, "n": [text, {"deep": text}]})
     (stored,) = registry.events(job.job_id)
     assert stored == event and stored.detail == text and stored.data["n"][1] == {"deep": text}
@@ -133,7 +133,7 @@ def test_a_nul_character_inside_an_event_is_kept(registry, job):
     assert first.data["k\x00"] == second.data["k\x00"] == "a\x00b"
 
 
-def test_what_json_cannot_hold_is_refused_and_nothing_written(registry, job):
+def test_values_without_json_form_are_refused_and_nothing_is_written(registry, job):
     for data in (
         {"x": float("nan")},
         {"x": float("inf")},
@@ -154,7 +154,7 @@ def test_what_json_cannot_hold_is_refused_and_nothing_written(registry, job):
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\x00b"])
-def test_text_that_no_column_holds_is_invalid_everywhere(registry, job, text):
+def test_text_that_no_column_can_store_is_refused_by_every_verb(registry, job, text):
     calls = [
         lambda: registry.register(agent=text, prompt=""),
         lambda: registry.register(agent="a", prompt=text),
@@ -193,12 +193,12 @@ def test_extra_fields_with_lone_surrogates_are_refused(registry):
 
 
 @pytest.fixture
-def delivering(registry):
+def jobs_with_broker(registry):
     return [registry.register(agent="a", prompt="", broker=Broker("localhost")).job_id for _ in range(2)]
 
 
-def test_events_of_jobs_with_a_broker_wait_in_order(registry, clock, delivering, job):
-    a, b = delivering
+def test_events_of_jobs_with_a_broker_are_queued_in_order(registry, clock, jobs_with_broker, job):
+    a, b = jobs_with_broker
     began = clock.now_ms
     for job_id in (a, b, job.job_id, a):
         registry.publish(job_id, "progress", detail=job_id)
@@ -218,7 +218,9 @@ def test_events_of_jobs_with_a_broker_wait_in_order(registry, clock, delivering,
     assert engine.outbox_size() == (0, None)
 
 
-def test_a_refused_publish_leaves_no_delivery(registry, delivering):
+def test_a_refused_publish_leaves_no_delivery(registry, jobs_with_broker):
     with pytest.raises(UnknownJob):
-        registry.publish_many([NewEvent(job_id=name, event=EventKind.PROGRESS) for name in (delivering[0], "nobody")])
+        registry.publish_many(
+            [NewEvent(job_id=name, event=EventKind.PROGRESS) for name in (jobs_with_broker[0], "nobody")]
+        )
     assert registry.engine.outbox(after=0, limit=10) == []

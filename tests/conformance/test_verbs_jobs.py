@@ -1,4 +1,4 @@
-"""Register, get, list, count, cancel, prune: on every engine."""
+"""Test register, get, list, count, cancel and prune, on every engine."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def register(registry: Registry, count: int, **fields: object) -> list[str]:
     return [job.job_id for job in registry.register_many(new)]
 
 
-def test_a_registered_job_reads_back_field_by_field(registry, clock):
+def test_a_registered_job_is_read_back_field_by_field(registry, clock):
     broker = Broker("mqtt.example", 8883, tls=True, username="agent")
     job = registry.register(
         agent="claude-code",
@@ -57,7 +57,7 @@ def test_a_registered_job_reads_back_field_by_field(registry, clock):
     assert registry.engine.broker("job-1") == (Broker("mqtt.example", 8883, True, "agent", True), "hunter2-hunter2")
 
 
-def test_ids_are_made_and_taken_ids_refused(registry):
+def test_ids_are_generated_and_taken_ids_are_refused(registry):
     made = registry.register(agent="codex", prompt="")
     assert made.job_id and made.topic_prefix == f"jobdb/jobs/{made.job_id}"
     registry.register(agent="codex", prompt="", job_id="x")
@@ -76,7 +76,7 @@ def test_a_batch_is_registered_whole_or_not_at_all(registry):
     assert registry.register_many([]) == []
 
 
-def test_an_idempotency_key_answers_with_the_same_job(registry):
+def test_an_idempotency_key_yields_the_same_job(registry):
     first = registry.register(agent="codex", prompt="p", idempotency_key="k1")
     assert registry.register(agent="codex", prompt="p", idempotency_key="k1") == first
     registry.claim(worker="w")
@@ -89,7 +89,7 @@ def test_an_idempotency_key_answers_with_the_same_job(registry):
     assert len(registry.jobs()) == 2
 
 
-def test_unknown_jobs_are_unknown_to_every_verb(registry):
+def test_every_verb_reports_an_unknown_job(registry):
     calls = [
         lambda: registry.get("nobody"),
         lambda: registry.events("nobody"),
@@ -179,7 +179,7 @@ def test_the_longest_fields_fit(registry):
     assert registry.events(job.job_id)[0].detail == event.detail == "d" * 4096
 
 
-def test_counts_name_every_status(registry):
+def test_counts_include_every_status(registry):
     ids = register(registry, 4)
     registry.cancel(ids[0])
     registry.publish(ids[1], "completed")
@@ -208,7 +208,7 @@ def test_cancel_ends_a_job_once(registry, clock):
         registry.cancel(done)
 
 
-def test_prune_takes_old_ended_jobs_with_all_that_is_theirs(registry, database, clock):
+def test_prune_deletes_old_ended_jobs_with_all_their_rows(registry, database, clock):
     old, young, living, waiting = register(registry, 4)
     registry.publish_many([NewEvent(job_id=old, event=EventKind.PROGRESS)] * 3)
     registry.accept(registry.events(old)[0].payload, subscriber="s")
@@ -240,7 +240,7 @@ def test_prune_takes_old_ended_jobs_with_all_that_is_theirs(registry, database, 
     assert database.scalar("SELECT count(*) FROM events") == 1
 
 
-def test_prune_goes_in_batches_oldest_first(registry, clock):
+def test_prune_deletes_in_batches_oldest_first(registry, clock):
     ids = register(registry, 7)
     for job_id in ids:
         clock.advance(1)
@@ -251,14 +251,14 @@ def test_prune_goes_in_batches_oldest_first(registry, clock):
     assert registry.prune(older_than_sec=1, limit=3) == ids[6:]
 
 
-def test_settings_are_kept(registry):
+def test_settings_are_stored(registry):
     assert registry.engine.setting("colour") is None
     registry.engine.put_setting("colour", "green")
     registry.engine.put_setting("colour", "blue")
     assert registry.engine.setting("colour") == "blue"
 
 
-def test_a_closed_registry_says_so(database):
+def test_a_closed_registry_raises(database):
     registry = database.open()
     registry.close()
     registry.close()
@@ -276,7 +276,7 @@ def test_two_registries_of_one_process_see_each_other(database):
         assert one.get(job.job_id).status is JobStatus.COMPLETED
 
 
-def test_all_jobs_goes_on_when_the_last_of_a_page_is_pruned(registry, clock):
+def test_all_jobs_continues_if_the_last_job_of_a_page_is_pruned(registry, clock):
     ids = [registry.register(agent="a", prompt="").job_id for _ in range(7)]
     every = registry.all_jobs(page_size=3)
     shown = [next(every).job_id for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Following jobs in the database: handled_seq, restarts, feeds: on every engine."""
+"""Test following jobs in the database on every engine: handled_seq, restarts, feeds."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def publish(registry, job_id, count=1):
 
 
 def seqs(registry, job_id, subscriber="s", most=None, **more):
-    """Return the seqs that a subscriber gets within its time; each is handled when the next is requested."""
+    """Return the seqs that a subscriber gets before its timeout; each is handled when the next is requested."""
     more.setdefault("idle_timeout_sec", 0.05)
     found = []
     try:
@@ -49,7 +49,7 @@ def test_a_cancelled_job_ends_the_iteration_too(registry, job):
     assert list(follower) == [] and follower.outcome.status is JobStatus.CANCELLED
 
 
-def test_what_was_accepted_and_not_handled_comes_first_after_a_restart(registry, job):
+def test_accepted_unhandled_events_come_first_after_a_restart(registry, job):
     publish(registry, job.job_id, 5)
     follower = registry.subscribe(job.job_id, subscriber="s", timeout_sec=20)
     assert [next(follower).seq for _ in range(3)] == [1, 2, 3]
@@ -62,13 +62,13 @@ def test_what_was_accepted_and_not_handled_comes_first_after_a_restart(registry,
     assert seqs(registry, job.job_id) == [4, 5, 6]
 
 
-def test_pages_longer_than_one_look(registry, job):
+def test_more_events_than_one_read_returns(registry, job):
     publish(registry, job.job_id, 120)
     registry.complete(job.job_id)
     assert seqs(registry, job.job_id, timeout_sec=20) == list(range(1, 122))
 
 
-def test_start_now_sees_only_what_follows(registry, job):
+def test_start_now_yields_only_later_events(registry, job):
     publish(registry, job.job_id, 3)
     assert seqs(registry, job.job_id, start="now") == []
     publish(registry, job.job_id, 2)
@@ -84,7 +84,7 @@ def test_followed_events_are_duplicates_on_the_wire_and_the_other_way_round(regi
     assert seqs(registry, job.job_id, subscriber="t") == [1, 2, 3, 4]
 
 
-def test_events_that_a_subscriber_skipped_are_not_handed_out(registry, job):
+def test_events_that_a_subscriber_skipped_are_not_yielded(registry, job):
     token = registry.tokens.show(job.job_id)
     lines = {seq: signed(job.job_id, seq, token=token) for seq in range(1, 7)}
     for seq in (1, 4, 6):
@@ -95,7 +95,7 @@ def test_events_that_a_subscriber_skipped_are_not_handed_out(registry, job):
     assert seqs(registry, job.job_id, subscriber="other") == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_late_event_is_handed_out_although_newer_ones_were_handled(registry, job):
+def test_a_late_event_is_yielded_although_newer_ones_were_handled(registry, job):
     token = registry.tokens.show(job.job_id)
     for seq in (1, 2, 4, 5):
         registry.accept(signed(job.job_id, seq, token=token), subscriber="s")
@@ -105,7 +105,7 @@ def test_a_late_event_is_handed_out_although_newer_ones_were_handled(registry, j
     assert seqs(registry, job.job_id) == [3, 4, 5]
 
 
-def test_a_late_event_that_comes_in_while_a_newer_one_is_handled_is_not_lost(registry, job):
+def test_a_late_event_that_arrives_while_a_newer_one_is_handled_is_not_lost(registry, job):
     token = registry.tokens.show(job.job_id)
     for seq in (1, 2, 4):
         registry.accept(signed(job.job_id, seq, token=token), subscriber="s")
@@ -116,7 +116,7 @@ def test_a_late_event_that_comes_in_while_a_newer_one_is_handled_is_not_lost(reg
     assert next(follower).seq == 3
 
 
-def test_handled_never_goes_back_nor_past_what_was_accepted(registry, job):
+def test_handled_seq_never_decreases_and_never_passes_the_accepted_seq(registry, job):
     publish(registry, job.job_id, 5)
     engine = registry.engine
     assert len(engine.follow(job.job_id, subscriber="s", start="beginning", limit=3).events) == 3
@@ -129,7 +129,7 @@ def test_handled_never_goes_back_nor_past_what_was_accepted(registry, job):
     engine.mark_handled("nobody", subscriber="s", seq=2)
 
 
-def test_two_followers_under_one_name_lose_nothing(registry, job):
+def test_two_followers_with_one_name_lose_nothing(registry, job):
     publish(registry, job.job_id, 4)
     one = registry.subscribe(job.job_id, subscriber="s", timeout_sec=20)
     two = registry.subscribe(job.job_id, subscriber="s", timeout_sec=20)
@@ -138,7 +138,7 @@ def test_two_followers_under_one_name_lose_nothing(registry, job):
     assert numbers(registry) == (0, 4, 2)
 
 
-def test_limits_end_a_wait(registry, job):
+def test_time_limits_end_a_wait(registry, job):
     with pytest.raises(TimedOut, match="in all"):
         next(registry.subscribe(job.job_id, subscriber="s", timeout_sec=0.02))
     with pytest.raises(TimedOut, match="without an event"):
@@ -149,7 +149,7 @@ def test_limits_end_a_wait(registry, job):
     assert registry.wait(job.job_id, timeout_sec=20).status is JobStatus.COMPLETED
 
 
-def test_a_limit_for_the_whole_holds_while_events_keep_coming(registry, job):
+def test_a_total_time_limit_holds_while_events_keep_coming(registry, job):
     publish(registry, job.job_id)
     for which in (job.job_id, None):
         handed_out = 0
@@ -181,7 +181,7 @@ def test_subscriptions_are_listed(registry, clock):
 # -- all jobs
 
 
-def test_a_feed_brings_every_event_of_every_job(registry):
+def test_a_feed_yields_every_event_of_every_job(registry):
     a, b = (registry.register(agent="x", prompt="").job_id for _ in range(2))
     publish(registry, a, 2)
     publish(registry, b, 1)
@@ -193,7 +193,7 @@ def test_a_feed_brings_every_event_of_every_job(registry):
     assert found[-2:] == [(b, 2), (c, 1)] and set(found[:-2]) <= {(b, 1)}
 
 
-def test_a_feed_goes_on_where_its_handler_was(registry):
+def test_a_feed_resumes_after_the_last_handled_event(registry):
     a, b = (registry.register(agent="x", prompt="").job_id for _ in range(2))
     publish(registry, a, 2)
     publish(registry, b, 2)
@@ -203,7 +203,7 @@ def test_a_feed_goes_on_where_its_handler_was(registry):
     assert all(s.handled_seq >= s.start_seq for s in registry.subscriptions(subscriber="s"))
 
 
-def test_a_feed_that_starts_now_sees_only_what_follows(registry):
+def test_a_feed_that_starts_now_yields_only_later_events(registry):
     a, b = (registry.register(agent="x", prompt="").job_id for _ in range(2))
     publish(registry, a, 3)
     assert seqs(registry, None, start="now") == []
@@ -224,7 +224,7 @@ def test_a_feed_reads_more_than_one_page(registry):
 
 @pytest.mark.parametrize("start", ["beginning", "now"])
 def test_pruned_jobs_do_not_stop_a_feed(registry, clock, start):
-    """The newest events of all go with their job, so that their numbers could be given out again."""
+    """The newest events are pruned with their job, so that their ids could be reused."""
     a, b = (registry.register(agent="x", prompt="").job_id for _ in range(2))
     publish(registry, a, 2)
     seqs(registry, None, start=start)
@@ -241,7 +241,7 @@ def test_pruned_jobs_do_not_stop_a_feed(registry, clock, start):
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_job_that_is_pruned_while_a_feed_is_at_another_is_passed_over(registry, clock, begun):
+def test_a_feed_skips_a_job_that_is_pruned_meanwhile(registry, clock, begun):
     first, pruned, last = (registry.register(agent="a", prompt="").job_id for _ in range(3))
     if begun:  # accepted and not handled: the feed begins with these
         for job_id in (first, pruned, last):

@@ -1,4 +1,4 @@
-"""Tokens: show, list, rotate with overlap, revoke, rekey: on every engine."""
+"""Test tokens on every engine: show, list, rotate with overlap, revoke, rekey."""
 
 import pytest
 
@@ -97,7 +97,7 @@ def test_rekey_reseals_everything_or_nothing(registry, database, job):
         assert fresh.tokens.show(ids[0]) == tokens[1]
 
 
-def test_rekey_goes_through_more_than_one_page(registry, monkeypatch):
+def test_rekey_handles_more_than_one_page(registry, monkeypatch):
     from jobdb.engines.sql import tokens
 
     monkeypatch.setattr(tokens, "_PAGE", 4)
@@ -109,7 +109,7 @@ def test_rekey_goes_through_more_than_one_page(registry, monkeypatch):
         registry.tokens.show(job_id)
 
 
-def test_rekey_takes_a_job_with_more_tokens_than_a_page(registry, monkeypatch, job):
+def test_rekey_handles_a_job_with_more_tokens_than_a_page(registry, monkeypatch, job):
     from jobdb.engines.sql import tokens
 
     monkeypatch.setattr(tokens, "_PAGE", 4)
@@ -134,7 +134,7 @@ def test_a_token_that_the_job_had_before_is_refused(registry, job):
     assert registry.tokens.current(job_id) == (2, TOKEN)
 
 
-def test_a_process_without_a_key_is_refused_and_makes_none(registry, database, clock, tmp_path):
+def test_a_process_without_a_key_is_refused_and_creates_none(registry, database, clock, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     keyless = Vault.open(env={"HOME": str(home)})
@@ -162,7 +162,7 @@ def test_a_process_without_a_key_is_refused_and_makes_none(registry, database, c
     assert list(home.iterdir()) == []
 
 
-def test_the_first_secret_of_a_database_makes_the_key(database, tmp_path):
+def test_the_first_secret_of_a_database_creates_the_key(database, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     with database.open(vault=Vault.open(env={"HOME": str(home)})) as registry:

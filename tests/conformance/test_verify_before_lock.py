@@ -1,4 +1,4 @@
-"""What accept finds out before it asks for the write lock, and what of that still holds under it: on every engine."""
+"""Test what accept verifies before it acquires the write lock, and what it checks again under it, on every engine."""
 
 from contextlib import contextmanager
 
@@ -49,7 +49,7 @@ def test_a_large_batch_is_verified_once_and_not_under_the_lock(registry, job, lo
     assert lock_held_at_verify == [False] * 9
 
 
-def test_a_small_batch_needs_no_look_of_its_own(registry, job, lock_held_at_verify):
+def test_a_small_batch_needs_no_read_before_the_lock(registry, job, lock_held_at_verify):
     token = registry.tokens.show(job.job_id)
     assert verdicts(registry, [signed(job.job_id, seq, token=token) for seq in (1, 2)]) == ["accepted"] * 2
     assert lock_held_at_verify == [True] * 2
@@ -90,19 +90,19 @@ def accept_after_change(registry, line, change):
     return answer.verdict
 
 
-def test_a_token_that_is_revoked_meanwhile_is_no_proof(registry, job):
+def test_a_token_revoked_meanwhile_authenticates_nothing(registry, job):
     line = signed(job.job_id, 1, token=registry.tokens.show(job.job_id), detail=BULK)
     assert accept_after_change(registry, line, lambda: registry.tokens.revoke(job.job_id, kid=1)) == "revoked_key"
     assert registry.events(job.job_id) == []
 
 
-def test_a_token_that_is_resealed_meanwhile_is_the_same(registry, job):
+def test_a_token_resealed_meanwhile_still_verifies(registry, job):
     line = signed(job.job_id, 1, token=registry.tokens.show(job.job_id), detail=BULK)
     new = vault(OTHER_MASTER_KEY)
     assert accept_after_change(registry, line, lambda: registry.tokens.rekey(new)) == "accepted"
 
 
-def test_a_job_that_has_the_id_of_one_that_was_pruned_has_another_token(registry, clock, job):
+def test_a_job_that_reuses_a_pruned_id_has_another_token(registry, clock, job):
     line = signed(job.job_id, 1, token=registry.tokens.show(job.job_id), detail=BULK)
 
     def replace():

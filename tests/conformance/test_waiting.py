@@ -1,4 +1,4 @@
-"""Waiting for work, for the end of a job, for events: woken by another connection, on every engine."""
+"""Test waiting for work, for the end of a job and for events, woken by another connection, on every engine."""
 
 import threading
 import time
@@ -6,6 +6,7 @@ import time
 import pytest
 
 from jobdb import JobStatus, TimedOut
+from tests.support.threads import run_in_threads
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def pair(database):
 
 
 def run_later(action, delay=0.15):
-    """Run an action in another thread after a while."""
+    """Run an action in another thread after a delay."""
     thread = threading.Timer(delay, action)
     thread.start()
     return thread
@@ -29,7 +30,7 @@ def test_a_claim_waits_for_work(pair):
     thread.join()
 
 
-def test_a_claim_waits_no_longer_than_asked(pair):
+def test_a_claim_waits_no_longer_than_its_timeout(pair):
     began = time.monotonic()
     assert pair[0].claim(worker="w", wait_sec=0.2) is None
     assert time.monotonic() - began >= 0.2
@@ -65,7 +66,7 @@ def test_a_subscriber_is_woken_by_each_event(pair):
     assert follower.outcome.status is JobStatus.COMPLETED
 
 
-def test_a_feed_is_woken_too(pair):
+def test_a_feed_is_woken_by_each_event(pair):
     one, two = pair
     two.register(agent="a", prompt="", job_id="j")
     follower = one.subscribe(subscriber="s", timeout_sec=30)
@@ -77,26 +78,17 @@ def test_a_feed_is_woken_too(pair):
 def test_threads_share_a_registry(database):
     with database.open() as registry:
         job = registry.register(agent="a", prompt="")
-        failures = []
 
-        def work():
-            try:
-                for _ in range(25):
-                    registry.publish(job.job_id, "progress")
-                    registry.get(job.job_id)
-            except BaseException as error:
-                failures.append(error)
+        def publish_and_read():
+            for _ in range(25):
+                registry.publish(job.job_id, "progress")
+                registry.get(job.job_id)
 
-        threads = [threading.Thread(target=work) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert failures == []
+        assert run_in_threads([publish_and_read] * 12) == []
         assert [event.seq for event in registry.events(job.job_id)] == list(range(1, 301))
 
 
-def test_idle_waiting_takes_no_cpu(pair):
+def test_idle_waiting_uses_no_cpu_time(pair):
     began = time.process_time()
     with pytest.raises(TimedOut):
         next(pair[0].subscribe(subscriber="s", timeout_sec=1.5))

@@ -1,4 +1,4 @@
-"""Another library's close in this process drops the locks that SQLite holds, in the middle of a call or between two."""
+"""Test locks that another library in the process drops by closing the file, during a call or between two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 def read_two_tables(tx: Any) -> object:
-    """Read two tables from begin to end."""
+    """Read two tables completely."""
     return tx._connection.execute("SELECT sum(last_seq), (SELECT count(*) FROM events) FROM jobs").fetchone()
 
 
@@ -47,12 +47,12 @@ def write_in_other_process(database: Path) -> None:
 
 @pytest.mark.parametrize("drop", [close_with_sqlite3, close_with_shm_copy])
 @pytest.mark.parametrize("copied", [False, True])
-def test_a_read_that_lost_its_lock_is_not_answered(database: Path, drop: Callable[[Path], None], copied: bool) -> None:
+def test_a_read_that_lost_its_lock_returns_nothing(database: Path, drop: Callable[[Path], None], copied: bool) -> None:
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p")
         if copied:
             registry.engine.store.checkpoint()  # type: ignore[attr-defined]
-        with pytest.raises(Busy, match="what was read was not used"), registry.engine.store.read() as tx:
+        with pytest.raises(Busy, match="the result was discarded"), registry.engine.store.read() as tx:
             read_two_tables(tx)
             drop(database)
             write_in_other_process(database)
@@ -65,7 +65,7 @@ def test_a_read_that_lost_its_lock_is_not_answered(database: Path, drop: Callabl
         assert len(registry.jobs()) == 7
 
 
-def test_a_read_that_has_its_lock_is_answered_whatever_others_do(database: Path) -> None:
+def test_a_read_that_holds_its_lock_succeeds_despite_dropped_locks(database: Path) -> None:
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p")
         for _ in range(2):
@@ -76,7 +76,7 @@ def test_a_read_that_has_its_lock_is_answered_whatever_others_do(database: Path)
             registry.engine.store.checkpoint()  # type: ignore[attr-defined]
 
 
-def test_two_never_copy_the_log_at_once(database: Path) -> None:
+def test_only_one_checkpoint_runs_at_a_time(database: Path) -> None:
     with open_registry(database) as first, open_registry(database, busy_timeout_sec=0.1) as second:
         first.register(agent="a", prompt="p")
         copying = first.engine.store._checkpointer  # type: ignore[attr-defined]
@@ -90,7 +90,7 @@ def test_two_never_copy_the_log_at_once(database: Path) -> None:
         assert total == copied > 0
 
 
-def test_without_such_locks_everything_works(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_works_without_ofd_locks(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ofd_locks, "AVAILABLE", False)
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p")
@@ -131,7 +131,7 @@ def test_two_registries_of_one_process_guard_each_other(database: Path, drop: Ca
 
 
 @pytest.mark.parametrize("drop", LOCK_DROPS)
-def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
+def test_without_ofd_locks_each_answered_write_is_found(
     database: Path, drop: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ofd_locks, "AVAILABLE", False)
@@ -150,7 +150,7 @@ def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
 
 
 def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
-    """It would, by the descriptors that it inherits: the log could never be copied while it lives."""
+    """It would, through inherited descriptors: no checkpoint could complete while the child runs."""
     script = (
         "import os, sys, time\n"
         "from tests.support.registries import open_registry\nfrom pathlib import Path\n"
@@ -174,7 +174,7 @@ def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
 
 
 def _publish(database: Path, until: float, answered: dict[str, int], reopen: int) -> None:
-    """Publish until a time is over; count the answers."""
+    """Publish until a deadline; count the answers."""
     registry = open_registry(database, checkpoint_pages=20)
     job_id = registry.register(agent="a", prompt="p", timeout_sec=0, idle_timeout_sec=0).job_id
     number = 0
@@ -196,7 +196,7 @@ def _publish_elsewhere(database: Path, until: float, answers: multiprocessing.Qu
     answers.put(answered)
 
 
-def test_nothing_is_lost_while_locks_are_dropped_all_the_time(database: Path) -> None:
+def test_nothing_is_lost_while_locks_are_dropped_continuously(database: Path) -> None:
     until = time.time() + STRESS_SEC
     answered: dict[str, int] = {}
     wrong: list[object] = []
@@ -211,7 +211,7 @@ def test_nothing_is_lost_while_locks_are_dropped_all_the_time(database: Path) ->
                         after = read_two_tables(tx)
                     wrong.extend([] if before == after else [before, after])
                 except Busy:
-                    pass  # it says that it was not used
+                    pass  # a file that reports that it was not used
 
     def drop() -> None:
         while time.time() < until:

@@ -1,4 +1,4 @@
-"""Other ways to fork, and what else a child can come across: nothing hangs, and nothing is done to the parent's."""
+"""Test other ways to fork, and other objects that a child inherits: nothing hangs, the parent's files are untouched."""
 
 import multiprocessing
 import os
@@ -28,7 +28,7 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def test_backup_copy_and_doctor_in_a_child_touch_nothing_of_the_parents(database: Path, tmp_path: Path) -> None:
+def test_backup_copy_and_doctor_in_a_child_leave_the_parents_files_alone(database: Path, tmp_path: Path) -> None:
     other = tmp_path / "other" / "jobs.db"
     Registry.open(other, create=True).close()
     with Registry.open(database) as registry:
@@ -99,7 +99,7 @@ def test_forkpty(database: Path) -> None:
         registry.register(agent="a", prompt="p")
 
 
-def test_a_program_started_with_preexec_fn_may_open_it(database: Path) -> None:
+def test_a_program_started_with_preexec_fn_may_open_the_database(database: Path) -> None:
     code = (
         "import sys; from jobdb import Registry\n"
         "with Registry.open(sys.argv[1]) as registry: registry.register(agent='b', prompt='p')"
@@ -113,7 +113,7 @@ def test_a_program_started_with_preexec_fn_may_open_it(database: Path) -> None:
         assert len(registry.jobs()) == 3
 
 
-def test_a_thread_forks_while_another_opens_and_nobody_waits_for_ever(database: Path, tmp_path: Path) -> None:
+def test_a_fork_while_another_thread_opens_hangs_no_process(database: Path, tmp_path: Path) -> None:
     stop = threading.Event()
     codes: list[int] = []
 
@@ -138,7 +138,7 @@ def test_a_thread_forks_while_another_opens_and_nobody_waits_for_ever(database: 
 
 @pytest.mark.parametrize("way", ["os._exit", "sys.exit", "collected"])
 def test_a_child_that_ends_leaves_the_parents_database_and_lock_alone(database: Path, tmp_path: Path, way: str) -> None:
-    """The old registry's lock is let go of by the parent although a child lives on."""
+    """The parent releases the legacy lock although a child still runs."""
     read, written = os.pipe()
     with Registry.open(database) as registry:
         job = registry.register(agent="a", prompt="p").job_id

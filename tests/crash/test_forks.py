@@ -1,4 +1,4 @@
-"""A child that is forked may not open what its parent had open, and is told so; what it may open, it opens and uses."""
+"""Test forked children: a database that the parent has open is refused with an error, any other can be used."""
 
 import os
 import subprocess
@@ -14,10 +14,19 @@ from jobdb.engines.sqlite.query import run_query
 from jobdb.operations.backup import back_up
 from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
-from tests.support.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
+from tests.support.forks import (
+    DONE,
+    FAILED,
+    REFUSED,
+    TIMEOUT_SEC,
+    fork_in_transaction,
+    run_in_child,
+    wait_for_child,
+    write,
+)
 
 
-def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: Path, tmp_path: Path) -> None:
+def test_a_database_open_in_the_parent_is_refused_by_every_entry_point_and_name(database: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(database)
     backup = tmp_path / "backup.db"
@@ -31,7 +40,7 @@ def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: 
         }
         for name, way in ways.items():
             assert run_in_child(way) == REFUSED, name
-        # A process of its own runs it, which has inherited nothing.
+        # It runs in a separate process, which has inherited nothing.
         assert run_in_child(lambda: run_query(database, "SELECT 1 FROM v_jobs", limit=1, timeout_sec=20)) == DONE
         assert run_in_child(lambda: os._exit(run_in_child(lambda: Registry.open(database)))) == REFUSED, "a grandchild"
         back_up(registry, backup)
@@ -40,17 +49,17 @@ def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: 
     assert run_in_child(lambda: Registry.open(database).close()) == DONE, "closed before the fork"
 
 
-def test_the_message_names_what_to_do(database: Path) -> None:
+def test_the_message_says_what_to_do(database: Path) -> None:
     with Registry.open(database):
         read, written = os.pipe()
 
-        def say() -> None:
+        def check() -> None:
             try:
                 Registry.open(database)
             except ForkedRegistry as error:
                 os.write(written, str(error).encode())
 
-        assert run_in_child(say) == DONE
+        assert run_in_child(check) == DONE
     text = os.read(read, 4096).decode()
     assert str(database) in text and "spawn" in text and "before the fork" in text
     os.close(read)
@@ -73,7 +82,7 @@ def test_nothing_is_lost_when_the_child_is_refused_and_the_parent_closes(databas
         assert registry.engine.store.integrity(full=True) == []  # type: ignore[attr-defined]
 
 
-def test_closed_before_the_fork_each_opens_its_own_and_nothing_is_lost(database: Path) -> None:
+def test_closed_before_the_fork_each_process_opens_its_own_and_nothing_is_lost(database: Path) -> None:
     with Registry.open(database) as registry:
         registry.register(agent="a", prompt="before the fork")
         registry.jobs()
@@ -116,7 +125,7 @@ def test_another_database_may_be_opened_in_the_child(database: Path, tmp_path: P
         assert len(registry.jobs()) == 3
 
 
-def test_forked_while_another_thread_is_in_a_transaction_nobody_waits(database: Path, tmp_path: Path) -> None:
+def test_a_fork_during_another_threads_transaction_blocks_no_process(database: Path, tmp_path: Path) -> None:
     registry = Registry.open(database, busy_timeout_sec=5)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -139,7 +148,7 @@ def test_forked_while_another_thread_is_in_a_transaction_nobody_waits(database: 
                     Registry.open(path, create=True)
                 except ForkedRegistry:
                     code = REFUSED
-            os.read(read, 1)  # it lives on, and keeps no gate
+            os.read(read, 1)  # it keeps running, and holds no gate
         finally:
             os._exit(code)
     go_on.set()
@@ -152,7 +161,7 @@ def test_forked_while_another_thread_is_in_a_transaction_nobody_waits(database: 
     registry.close()
 
 
-def test_forked_while_other_threads_open_and_work_no_child_hangs(database: Path, tmp_path: Path) -> None:
+def test_a_fork_while_other_threads_work_hangs_no_child(database: Path, tmp_path: Path) -> None:
     stop = threading.Event()
 
     def open_and_close() -> None:
@@ -178,22 +187,12 @@ def test_forked_while_other_threads_open_and_work_no_child_hangs(database: Path,
             thread.join(TIMEOUT_SEC)
         shared.close()
     assert set(codes) <= {DONE, REFUSED}
-    assert DONE in codes, "short verbs are waited for"
+    assert DONE in codes, "a fork waits for short verbs"
 
 
-def test_forked_in_the_middle_of_a_verb_the_child_does_not_commit_for_its_parent(database: Path) -> None:
+def test_a_child_forked_during_a_verb_does_not_commit_for_its_parent(database: Path) -> None:
     with Registry.open(database, busy_timeout_sec=5) as registry:
-        parent, child = os.getpid(), 0
-        try:
-            with registry.engine.store.write() as tx:
-                tx.run(JOBS.put_setting, name="by", value="parent")
-                child = os.fork()
-        except ForkedRegistry:
-            os._exit(REFUSED)
-        finally:
-            if os.getpid() != parent:
-                os._exit(FAILED)
-        assert wait_for_child(child) == REFUSED
-        with registry.engine.store.read() as looking:
-            assert looking.one(JOBS.get_setting, name="by") == ("parent",)
+        assert fork_in_transaction(registry) == REFUSED
+        with registry.engine.store.read() as tx:
+            assert tx.one(JOBS.get_setting, name="by") == ("parent",)
         registry.register(agent="a", prompt="p")

@@ -1,4 +1,4 @@
-"""One sync for all who wait for one, and a gate where nobody waits for a dead process. Real processes, real files."""
+"""Test group commit with real processes and files: one sync serves all waiters, and no process waits for a dead one."""
 
 import errno
 import fcntl
@@ -62,7 +62,7 @@ def test_one_sync_serves_many_writers(database: Path, monkeypatch: pytest.Monkey
         registry.close()
 
 
-def test_nobody_waits_for_a_process_that_was_stopped_while_it_synced(
+def test_no_process_waits_for_one_that_was_stopped_during_its_sync(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_registry(database) as registry, open(f"{database}-wal", "rb") as stopped:
@@ -71,7 +71,7 @@ def test_nobody_waits_for_a_process_that_was_stopped_while_it_synced(
         registry.register(agent="a", prompt="p")
         assert syncs.begun == 1
         registry.engine.store.sync()
-        assert syncs.begun == 2, "who reads and acts waits for no stopped process either"
+        assert syncs.begun == 2, "a process that reads and then writes waits for no stopped process either"
         monkeypatch.setattr(SharedPage, "wait_for_sync", lambda *_: pytest.fail("it is waited for once"))
         registry.register(agent="a", prompt="p")
         registry.engine.store.sync()
@@ -105,7 +105,7 @@ def test_a_sync_that_began_before_a_commit_does_not_serve_it(database: Path, mon
     second.close()
 
 
-def test_a_failed_sync_is_nobodys_success(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_fails_every_waiter(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing, waiting, idle = (open_registry(database) for _ in range(3))
     idle.jobs()
     syncing, go_on = threading.Event(), threading.Event()
@@ -120,11 +120,11 @@ def test_a_failed_sync_is_nobodys_success(database: Path, monkeypatch: pytest.Mo
     with ThreadPoolExecutor(2) as pool:
         refused = pool.submit(failing.register, agent="a", prompt="not confirmed")
         assert syncing.wait(TIMEOUT_SEC)
-        told = pool.submit(waiting.register, agent="a", prompt="told")
+        registering = pool.submit(waiting.register, agent="a", prompt="told")
         go_on.set()
         with pytest.raises(SyncFailed):
             refused.result(TIMEOUT_SEC)
-        told.result(TIMEOUT_SEC)
+        registering.result(TIMEOUT_SEC)
     page = page_of(waiting)
     assert page.rewrites == 1 and not page.wal_suspect
     idle.register(agent="a", prompt="goes on with a fresh descriptor")
@@ -153,7 +153,7 @@ def _hang_in_transaction(database: Path, reached: Any) -> None:
 
 
 @pytest.mark.parametrize("hang", [_hang_in_sync, _hang_in_transaction])
-def test_a_killed_process_holds_nobody_up(database: Path, hang: Callable[[Path, Any], None]) -> None:
+def test_a_killed_process_blocks_no_other(database: Path, hang: Callable[[Path, Any], None]) -> None:
     here = open_registry(database)
     reached_event = _spawn.Event()
     other = _spawn.Process(target=hang, args=(database, reached_event), daemon=True)
@@ -169,7 +169,7 @@ def test_a_killed_process_holds_nobody_up(database: Path, hang: Callable[[Path, 
     here.close()
 
 
-def test_a_wait_at_the_gate_is_bounded_and_says_for_whom(database: Path) -> None:
+def test_a_wait_at_the_gate_is_bounded_and_names_the_holder(database: Path) -> None:
     reached_event = _spawn.Event()
     other = _spawn.Process(target=_hang_in_transaction, args=(database, reached_event), daemon=True)
     other.start()
@@ -219,7 +219,7 @@ def zero(gate: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, overwrite, zero])
-def test_what_happens_to_the_gate_file_harms_nobody(database: Path, damage: Callable[[Path], None]) -> None:
+def test_damage_to_the_gate_file_harms_no_process(database: Path, damage: Callable[[Path], None]) -> None:
     ready, go_on, answers = _spawn.Event(), _spawn.Event(), _spawn.Queue()
     idle = _spawn.Process(target=_count_syncs_on_signal, args=(database, "", ready, go_on, answers), daemon=True)
     idle.start()
@@ -228,15 +228,15 @@ def test_what_happens_to_the_gate_file_harms_nobody(database: Path, damage: Call
         damage(gate_path(database))
         here.register(agent="a", prompt="here")
         go_on.set()
-        assert answers.get(timeout=TIMEOUT_SEC) == (True, 1), "it was ended by a signal, or believed what stands there"
+        assert answers.get(timeout=TIMEOUT_SEC) == (True, 1), "it was ended by a signal, or trusted the damaged file"
         idle.join(TIMEOUT_SEC)
         assert idle.exitcode == 0
         assert len(here.jobs()) == 3
         assert page_of(here).synced == page_of(here).committed
 
 
-def test_two_kernels_on_one_folder_each_sync_for_themselves(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As two virtual machines with one folder have: what one says of its syncs is nothing to the other."""
+def test_two_kernels_on_one_folder_each_sync_their_own_commits(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is with two virtual machines that share a folder: the syncs of one mean nothing to the other."""
     ready, go_on, answers = _spawn.Event(), _spawn.Event(), _spawn.Queue()
     with open_registry(database) as here:
         here.register(agent="a", prompt="here")
@@ -253,7 +253,7 @@ def test_two_kernels_on_one_folder_each_sync_for_themselves(database: Path, monk
                 go_on.set()
                 assert answers.get(timeout=TIMEOUT_SEC) == (True, 1)
                 other.join(TIMEOUT_SEC)
-                assert page_of(here).synced < pending[0], "nobody has synced this one"
+                assert page_of(here).synced < pending[0], "this commit was not synced"
 
         syncs = CountedSyncs(monkeypatch, stop_before)
         here.register(agent="a", prompt="pending")
@@ -262,7 +262,9 @@ def test_two_kernels_on_one_folder_each_sync_for_themselves(database: Path, monk
         assert len(here.jobs()) == 4
 
 
-def test_without_shared_memory_everybody_syncs_for_himself(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_shared_memory_each_process_syncs_its_own_commits(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("jobdb.engines.sqlite.shared_page.FOLDER", str(database.parent / "none"))
     registries = [open_registry(database) for _ in range(3)]
     assert not any(page_of(registry).shared for registry in registries)
@@ -275,7 +277,7 @@ def test_without_shared_memory_everybody_syncs_for_himself(database: Path, monke
         registry.close()
 
 
-def test_the_page_is_gone_with_its_last_user(database: Path) -> None:
+def test_the_shared_page_is_removed_with_its_last_user(database: Path) -> None:
     first, second = open_registry(database), open_registry(database)
     place = page_path(first.engine.store._gate._fd)  # type: ignore[attr-defined]
     assert os.stat(place).st_mode & 0o777 == 0o600
@@ -286,7 +288,7 @@ def test_the_page_is_gone_with_its_last_user(database: Path) -> None:
     assert not os.path.exists(place)
 
 
-def test_a_page_that_was_planted_is_not_used(database: Path, tmp_path: Path) -> None:
+def test_a_planted_shared_page_is_not_used(database: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
     fd = os.open(gate_path(database), os.O_RDWR)
@@ -302,7 +304,7 @@ def test_a_page_that_was_planted_is_not_used(database: Path, tmp_path: Path) -> 
     assert precious.read_bytes() == b"precious"
 
 
-def test_a_failed_sync_is_told_to_those_who_share_no_memory(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_reaches_processes_that_share_no_memory(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = open_registry(database)
 
     def fail(_number: int) -> None:
@@ -323,14 +325,14 @@ def test_a_failed_sync_is_told_to_those_who_share_no_memory(database: Path, monk
         assert not page_of(registry).wal_suspect
 
 
-def test_without_a_boot_to_name_every_commit_syncs_in_the_lock(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_boot_id_every_commit_syncs_under_the_lock(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobdb.engines.sqlite.store.boot_id", lambda: "")
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p")
         assert registry.engine.store.settings()["synchronous"] == 2  # type: ignore[attr-defined]
 
 
-def test_without_futexes_waiting_is_polling(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_futexes_waiters_poll(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobdb.engines.sqlite.futex._SYSTEM_CALL", {})
     registries = [open_registry(database) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -352,7 +354,7 @@ def test_a_store_that_fails_to_open_leaves_nothing_open(database: Path, monkeypa
     assert [path for path in still_open if path.startswith(folder)] == []
 
 
-def test_a_forked_child_is_refused_whatever_lock_its_parent_held(database: Path) -> None:
+def test_a_forked_child_is_refused_whichever_lock_its_parent_held(database: Path) -> None:
     with open_registry(database) as registry:
         job = registry.register(agent="a", prompt="p")
         registry.publish(job.job_id, "progress")

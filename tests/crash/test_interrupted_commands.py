@@ -1,5 +1,5 @@
-"""What makes, saves, restores, copies and imports registries, cut off anywhere: it keeps nobody else out, and the next
-call does it."""
+"""Test creation, backup, restore, copy and import, interrupted at any point: no lock stays held, and the next call
+succeeds."""
 
 import fcntl
 import json
@@ -51,7 +51,7 @@ MAX_POINTS = 30
 
 
 class OtherProcess:
-    """Another process that acquires locks which must be free."""
+    """Another process, which acquires locks that must be free."""
 
     def __init__(self) -> None:
         self._process = LineProcess([sys.executable, "-c", _OTHER_PROGRAM])
@@ -219,8 +219,8 @@ def test_import(folder: Path, other_process: OtherProcess) -> None:
         assert interrupt_each_point(run, check, max_points=MAX_POINTS) > 3
 
 
-def test_waiting_for_the_old_lock(folder: Path, other_process: OtherProcess) -> None:
-    """Cut off while another one holds it: the thread that waits in the kernel takes nothing for nobody."""
+def test_wait_for_the_legacy_lock(folder: Path, other_process: OtherProcess) -> None:
+    """Interrupted while another process holds it: the thread that waits in the kernel keeps no lock afterwards."""
     jobs = _old_registry(folder)
     with open(jobs / ".lock") as held:
 
@@ -234,9 +234,9 @@ def test_waiting_for_the_old_lock(folder: Path, other_process: OtherProcess) -> 
 
         def check(where: str) -> None:
             fcntl.flock(held, fcntl.LOCK_UN)
-            with old.registry_lock(jobs, timeout=5):  # behind whoever is still in the kernel's queue
+            with old.registry_lock(jobs, timeout=5):  # behind any thread that is still in the kernel's queue
                 pass
-            # A thread that waited in the kernel may get it for the moment in which it gives it back.
+            # A thread that waited in the kernel may acquire it briefly before it releases it.
             other_process.assert_unlocked(where, locks=(jobs / ".lock",), within_sec=5)
 
         from jobdb import Busy as old_busy
@@ -244,7 +244,7 @@ def test_waiting_for_the_old_lock(folder: Path, other_process: OtherProcess) -> 
         assert interrupt_each_point(run, check, max_points=MAX_POINTS) > 3
 
 
-def test_the_old_module(folder: Path, other_process: OtherProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_legacy_module(folder: Path, other_process: OtherProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, path = folder / "jobs", folder / "jobs.db"
     monkeypatch.setenv("JOBDB_URL", str(path))
     Registry.open(path, create=True).close()

@@ -1,5 +1,5 @@
-"""A Ctrl-C, a SIGTERM handler that raises or a soft time limit, at every step of a verb: whatever it cuts off, this
-registry and all other processes work on at once, and nothing that was acknowledged is lost."""
+"""Test a Ctrl-C, a SIGTERM handler that raises and a soft time limit, at every step of a verb: this registry and all
+other processes continue at once, and nothing acknowledged is lost."""
 
 import gc
 import random
@@ -19,6 +19,7 @@ from jobdb.engines.sqlite import open_files
 from jobdb.errors import StaleAttempt
 from tests.support.interrupts import Interrupted, interrupt_each_point
 from tests.support.processes import LineProcess
+from tests.support.threads import run_in_threads
 
 _OTHER_PROGRAM = """
 import sys
@@ -113,7 +114,7 @@ VERBS = ["publish", "get", "claim", "refused", "wait", "checkpoint", "subscribe"
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_cut_off_at_any_call_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
+def test_a_verb_interrupted_at_any_call_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
     run = _verbs(contended)[verb]
     contended.publish()
     run()
@@ -122,7 +123,7 @@ def test_a_verb_cut_off_at_any_call_leaves_nothing_behind(contended: ContendedRe
 
 
 @pytest.mark.parametrize("verb", ["publish", "get", "refused"])
-def test_a_verb_cut_off_at_any_step_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
+def test_a_verb_interrupted_at_any_step_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
     run = _verbs(contended)[verb]
     contended.publish()
     run()
@@ -130,7 +131,7 @@ def test_a_verb_cut_off_at_any_step_leaves_nothing_behind(contended: ContendedRe
     contended.finish()
 
 
-def test_an_opening_cut_off_anywhere_can_be_made_again(contended: ContendedRegistry) -> None:
+def test_opening_can_be_repeated_after_an_interrupt_at_any_point(contended: ContendedRegistry) -> None:
     def open_and_close() -> None:
         contended.open().close()
 
@@ -139,12 +140,12 @@ def test_an_opening_cut_off_anywhere_can_be_made_again(contended: ContendedRegis
     contended.registry.close()
     gc.collect()
     with open_files.exclusive_open(contended.path):
-        pass  # nor is the file taken to be open for ever
+        pass  # and the file does not count as open for ever
     contended.registry = contended.open()
     contended.finish()
 
 
-def test_a_closing_cut_off_anywhere_can_be_made_again(contended: ContendedRegistry) -> None:
+def test_closing_can_be_repeated_after_an_interrupt_at_any_point(contended: ContendedRegistry) -> None:
     registries: list[Registry] = []
 
     def close() -> None:
@@ -190,7 +191,7 @@ def test_a_storm_of_real_signals(contended: ContendedRegistry) -> None:
 
 
 def _interrupt_in_exit(contended: ContendedRegistry) -> None:
-    """Interrupt the first step of ``__exit__``: nothing of jobdb has run by then, and the traceback keeps the block."""
+    """Interrupt the first step of ``__exit__``: no jobdb code has run yet, and the traceback keeps the block alive."""
 
     def interrupt(frame: FrameType, event: str, _argument: Any) -> None:
         if event == "call" and frame.f_code.co_name == "__exit__":
@@ -204,7 +205,7 @@ def _interrupt_in_exit(contended: ContendedRegistry) -> None:
         sys.setprofile(None)
 
 
-def test_while_the_exception_is_being_handled_the_next_verb_puts_it_right(contended: ContendedRegistry) -> None:
+def test_the_next_verb_recovers_while_the_exception_is_being_handled(contended: ContendedRegistry) -> None:
     try:
         _interrupt_in_exit(contended)
         pytest.fail("it was not cut off")
@@ -214,7 +215,7 @@ def test_while_the_exception_is_being_handled_the_next_verb_puts_it_right(conten
     contended.finish()
 
 
-def test_another_thread_takes_over_what_a_thread_was_cut_off_from(contended: ContendedRegistry) -> None:
+def test_another_thread_recovers_from_an_interrupted_thread(contended: ContendedRegistry) -> None:
     kept: list[BaseException] = []
 
     def cut_off() -> None:
@@ -232,19 +233,19 @@ def test_another_thread_takes_over_what_a_thread_was_cut_off_from(contended: Con
     contended.finish()
 
 
-def test_a_signal_handler_is_told_that_it_interrupted_a_verb_and_the_verb_goes_on(contended: ContendedRegistry) -> None:
-    said: list[str] = []
+def test_a_verb_in_a_signal_handler_is_refused_and_the_interrupted_verb_continues(contended: ContendedRegistry) -> None:
+    messages: list[str] = []
 
     def handler(*_: object) -> None:
         with pytest.raises(Busy, match="signal handler") as refused:
             contended.publish()
-        said.append(str(refused.value))
+        messages.append(str(refused.value))
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
         with contended.registry.engine.store.write() as tx:
             signal.raise_signal(signal.SIGUSR1)
-            assert said
+            assert messages
             tx.run(JOBS.put_setting, name="written", value="1")
     finally:
         signal.signal(signal.SIGUSR1, before)
@@ -254,11 +255,6 @@ def test_a_signal_handler_is_told_that_it_interrupted_a_verb_and_the_verb_goes_o
     contended.finish()
 
 
-def test_threads_that_wait_for_each_other_lose_nothing(contended: ContendedRegistry) -> None:
-    threads = [threading.Thread(target=lambda: [contended.publish() for _ in range(40)]) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+def test_interrupted_threads_that_wait_for_each_other_lose_nothing(contended: ContendedRegistry) -> None:
+    assert run_in_threads([lambda: [contended.publish() for _ in range(40)]] * 6) == []
     contended.finish()

@@ -1,5 +1,5 @@
-"""What a process lacks (file descriptors, a working folder, standard streams, signals) or a disk reports for a moment:
-a clear error or none, nothing lost, and the registry works on when it has passed."""
+"""Test processes without descriptors, working folder, standard streams or signals, and disks with transient errors:
+a clear error or none, nothing lost, and a registry that works again afterwards."""
 
 import errno
 import json
@@ -53,7 +53,7 @@ def failing_reads() -> Iterator[type[_FailingReadVFS]]:
     del layer
 
 
-def test_a_read_that_fails_for_a_moment_is_no_damage(database: Path, failing_reads: type[_FailingReadVFS]) -> None:
+def test_a_transient_read_error_is_not_reported_as_damage(database: Path, failing_reads: type[_FailingReadVFS]) -> None:
     set_shared(database, True)
     with Registry.open(database) as registry:
         job = registry.register(agent="a", prompt="p")
@@ -75,7 +75,7 @@ def _each_code() -> list[int]:
 
 
 @pytest.mark.parametrize("code", _each_code(), ids=lambda code: str(apsw.mapping_extended_result_codes[code]))
-def test_every_extended_code_has_a_sentence_and_only_damage_is_called_damage(database: Path, code: int) -> None:
+def test_every_extended_code_has_a_message_and_only_damage_is_called_damage(database: Path, code: int) -> None:
     name = apsw.mapping_extended_result_codes[code]
     text = str(translate(apsw.exception_for(code), database, 0.0))
     assert str(database) in text or str(database.parent) in text
@@ -90,7 +90,7 @@ def test_damage_is_still_called_damage(database: Path) -> None:
     assert "damaged" in text and "doctor --full" in text
 
 
-def test_a_close_that_reports_an_error_is_a_typed_one_and_ends(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_at_close_is_typed_and_the_registry_is_closed(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry.open(database)
     gate = registry.engine.store._gate._file  # type: ignore[attr-defined]
     real = gate.close
@@ -101,7 +101,7 @@ def test_a_close_that_reports_an_error_is_a_typed_one_and_ends(database: Path, m
 
     with monkeypatch.context() as patched:
         patched.setattr(gate, "close", eio)
-        with pytest.raises(StorageFailed, match="is closed, and the disk reported"):
+        with pytest.raises(StorageFailed, match="is closed, but the disk reported"):
             registry.close()
     registry.close()
     migrate(database)
@@ -110,18 +110,21 @@ def test_a_close_that_reports_an_error_is_a_typed_one_and_ends(database: Path, m
 
 # -- file descriptors
 
-_OUT_OF_DESCRIPTORS = """
-import os, resource, sys
-from jobdb import JobdbError, Registry
-registry = Registry.open(sys.argv[1])
-if sys.argv[2] == "used":
-    registry.get("j0")
+_USE_UP_DESCRIPTORS = """
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 held = []
 try:
     while True: held.append(os.open("/dev/null", os.O_RDONLY))
 except OSError: pass
 answers = []
+"""
+_OUT_OF_DESCRIPTORS = f"""
+import os, resource, sys
+from jobdb import JobdbError, Registry
+registry = Registry.open(sys.argv[1])
+if sys.argv[2] == "used":
+    registry.get("j0")
+{_USE_UP_DESCRIPTORS}
 for verb in (lambda: registry.claim(worker="w"), lambda: registry.get("j0"), lambda: registry.release("j0", attempt=1)):
     try:
         verb()
@@ -129,8 +132,8 @@ for verb in (lambda: registry.claim(worker="w"), lambda: registry.get("j0"), lam
     except JobdbError as error:
         answers.append(str(error))
 for fd in held: os.close(fd)
-jobs = {job.job_id: job for job in registry.jobs()}
-attempts = sum(job.attempt for job in jobs.values())
+jobs = registry.jobs()
+attempts = sum(job.attempt for job in jobs)
 claim = registry.claim(worker="w")
 registry.close()
 import json; print(json.dumps([answers, attempts, claim is not None]))
@@ -154,20 +157,15 @@ def test_out_of_file_descriptors_a_claim_is_answered_or_not_made(database: Path,
     assert all(answer == "ok" or "descriptor" in answer or "Too many open files" in answer for answer in answers[:2])
     assert goes_on, "the registry works on afterwards"
     if before == "used":
-        assert answers[0] == "ok", "nothing is opened for it"
+        assert answers[0] == "ok", "it opens no file"
 
 
-_FEW_DESCRIPTORS = """
+_FEW_DESCRIPTORS = f"""
 import os, resource, sys
 from jobdb import JobdbError, Registry
 with Registry.open(sys.argv[1]) as registry:
     registry.register(agent="a", prompt="p")
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-held = []
-try:
-    while True: held.append(os.open("/dev/null", os.O_RDONLY))
-except OSError: pass
-answers = []
+{_USE_UP_DESCRIPTORS}
 for _ in range(24):
     try:
         with Registry.open(sys.argv[1]) as registry:
@@ -180,7 +178,7 @@ import json; print(json.dumps(answers))
 """
 
 
-def test_opening_with_too_few_file_descriptors_says_what_helps(database: Path) -> None:
+def test_opening_with_too_few_file_descriptors_says_what_to_do(database: Path) -> None:
     found = subprocess.run(
         [sys.executable, "-c", _FEW_DESCRIPTORS, str(database)],
         capture_output=True,
@@ -195,7 +193,7 @@ def test_opening_with_too_few_file_descriptors_says_what_helps(database: Path) -
         assert len(registry.jobs()) == 1 + answers.count("ok")
 
 
-# -- what the command takes over from its parent
+# -- what the command inherits from its parent
 
 
 def jobdb(database: Path, *arguments: str, before: str = "", **given: Any) -> subprocess.CompletedProcess[str]:
@@ -208,22 +206,20 @@ def jobdb(database: Path, *arguments: str, before: str = "", **given: Any) -> su
 
 
 @pytest.mark.parametrize("before", ["", "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"])
-def test_a_handler_that_fails_is_a_failure_also_where_the_parent_ignored_its_children(
-    database: Path, before: str
-) -> None:
+def test_a_failing_handler_is_noticed_even_if_the_parent_ignored_sigchld(database: Path, before: str) -> None:
     with Registry.open(database) as registry:
         registry.register(agent="a", prompt="p", job_id="j1")
         registry.publish("j1", "started")
         registry.publish("j1", "completed")
-    how = ("subscribe", "j1", "--subscriber", "s", "--retries", "0", "--exec")
-    failed = jobdb(database, *how, "exit 7", before=before)
+    subscribe = ("subscribe", "j1", "--subscriber", "s", "--retries", "0", "--exec")
+    failed = jobdb(database, *subscribe, "exit 7", before=before)
     assert failed.returncode == 1 and "exit code 7" in failed.stderr
     with Registry.open(database) as registry:
         assert [found.handled_seq for found in registry.subscriptions(job_id="j1")] == [0]
-    assert jobdb(database, *how, "exit 0", before=before).returncode == 0
+    assert jobdb(database, *subscribe, "exit 0", before=before).returncode == 0
 
 
-def test_blocked_signals_of_the_parent_do_not_keep_a_command_from_being_stopped(database: Path) -> None:
+def test_a_command_can_be_stopped_although_its_parent_blocked_signals(database: Path) -> None:
     Registry.open(database).close()
     code = (
         "import os, signal, sys\n"
@@ -236,7 +232,7 @@ def test_blocked_signals_of_the_parent_do_not_keep_a_command_from_being_stopped(
     assert running.wait(30) != 0
 
 
-def test_no_file_of_the_database_becomes_a_closed_standard_stream(database: Path) -> None:
+def test_no_database_file_takes_the_descriptor_of_a_closed_standard_stream(database: Path) -> None:
     whole = jobdb(database, "register", "--agent", "a", "--job-id", "j1", "p")
     assert whole.returncode == 0, whole.stderr
     closing = "os.close(0); os.close(2)"
@@ -263,10 +259,8 @@ def test_no_file_of_the_database_becomes_a_closed_standard_stream(database: Path
     [("list",), ("register", "--agent", "a", "p"), ("claim", "--worker", "w"), ("stats",), ("doctor",), ("reap",)],
     ids=lambda arguments: arguments[0],
 )
-def test_a_working_folder_that_was_removed_keeps_no_command_from_its_work(
-    database: Path, tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    database.parent.chmod(0o755)  # so that there is something to warn of
+def test_commands_work_in_a_removed_working_folder(database: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    database.parent.chmod(0o755)  # so that there is a reason for a warning
     with pytest.warns(UserWarning), Registry.open(database) as registry:
         registry.register(agent="a", prompt="p")
     gone = tmp_path / "gone"
@@ -275,7 +269,7 @@ def test_a_working_folder_that_was_removed_keeps_no_command_from_its_work(
     assert found.returncode == 0, found.stderr
 
 
-def test_a_umask_that_takes_everything_leaves_the_files_to_their_owner(tmp_path: Path) -> None:
+def test_a_umask_that_removes_all_rights_leaves_the_files_to_their_owner(tmp_path: Path) -> None:
     database = tmp_path / "new" / "jobs.db"
     assert jobdb(database, "init", before="os.umask(0o777)").returncode == 0
     assert jobdb(database, "register", "--agent", "a", "p", before="os.umask(0o777)").returncode == 0
@@ -284,7 +278,7 @@ def test_a_umask_that_takes_everything_leaves_the_files_to_their_owner(tmp_path:
     assert database.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_file_size_limit_is_named(database: Path) -> None:
+def test_a_file_size_limit_is_reported(database: Path) -> None:
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
     found = jobdb(database, "register", "--agent", "a", "p" * 100_000, before=limited)
     assert found.returncode == 5 and "ulimit -f" in found.stderr
@@ -326,7 +320,7 @@ print(outcome)
 
 
 @pytest.mark.parametrize("verb", ["register", "jobs", "get", "accept", "publish", "subscribe"])
-def test_without_a_descriptor_a_first_verb_says_so_and_can_be_called_again(tmp_path: Path, verb: str) -> None:
+def test_a_first_verb_without_a_free_descriptor_raises_and_can_be_retried(tmp_path: Path, verb: str) -> None:
     path = tmp_path / "private" / "jobs.db"
     with Registry.open(path, create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="j0")

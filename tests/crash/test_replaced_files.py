@@ -1,6 +1,6 @@
-"""The database's files go away, are replaced, get a second name, or lose their locks while a registry has them open.
+"""Test files that are removed, replaced, linked a second time or unlocked while a registry has them open.
 
-Whatever was answered must be found afterwards, by name, by somebody else; or it was refused.
+What was acknowledged must be found afterwards, by name, by another process; otherwise it must have been refused.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ VERBS: dict[str, Callable[[Registry], object]] = {
 
 
 @pytest.mark.parametrize("damage", FILE_DAMAGE + WAL_DAMAGE)
-def test_no_verb_answers_from_files_that_are_not_there_any_more(database: Path, damage: Callable[[Path], None]) -> None:
+def test_no_verb_answers_from_removed_or_replaced_files(database: Path, damage: Callable[[Path], None]) -> None:
     for name, verb in VERBS.items():
         if name == "sync" and damage is rm_shm:
-            continue  # asks about what was written before, and that is in the log
+            continue  # it needs what was written before, which is in the WAL
         with open_registry(database) as registry:
             registry.register(agent="a", prompt="p", job_id="one")
             registry.jobs()
@@ -109,8 +109,8 @@ def test_no_verb_answers_from_files_that_are_not_there_any_more(database: Path, 
         open_registry(database, create=True).close()
 
 
-def test_a_gate_that_is_gone_is_told_too(database: Path) -> None:
-    """The next process would queue at another one, and learn nothing of a sync that failed."""
+def test_a_removed_gate_file_is_reported(database: Path) -> None:
+    """The next process would queue at another gate, and miss a failed sync."""
     with open_registry(database) as registry:
         rm_gate(database)
         time.sleep(RECHECK_SEC)
@@ -119,7 +119,9 @@ def test_a_gate_that_is_gone_is_told_too(database: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [*FILE_DAMAGE[:2], *FILE_DAMAGE[3:]])
-def test_a_rollback_journal_is_no_different(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_replaced_files_are_reported_with_a_rollback_journal_too(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     for name, verb in VERBS.items():
         database = tmp_path / name / "jobs.db"
         with open_registry(database, journal="delete", create=True) as registry:
@@ -149,15 +151,15 @@ def _use_truncated_shm(database: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 4096])
-def test_an_index_that_is_cut_short_is_told_and_kills_nobody(database: Path, size: int) -> None:
-    """SQLite has it mapped: whoever reads what is missing gets SIGBUS."""
+def test_a_truncated_shm_file_is_reported_and_kills_no_process(database: Path, size: int) -> None:
+    """SQLite has the file mapped: reading the missing part raises SIGBUS."""
     process = _spawn.Process(target=_use_truncated_shm, args=(database, size))
     process.start()
     process.join(TIMEOUT_SEC)
     assert process.exitcode == 0
 
 
-def test_a_database_that_was_emptied_is_told_and_keeps_its_log(database: Path) -> None:
+def test_an_emptied_database_is_reported_and_keeps_its_wal(database: Path) -> None:
     registry = open_registry(database)
     registry.register(agent="a", prompt="p", job_id="one")
     os.truncate(database, 0)
@@ -175,16 +177,16 @@ def _hold(database: Path, ready: Event, done: Event) -> None:
         done.wait(TIMEOUT_SEC)
 
 
-def test_whoever_cannot_read_for_lack_of_the_log_is_told_where_it_is(database: Path) -> None:
+def test_an_error_about_a_removed_wal_names_the_process_that_has_it_open(database: Path) -> None:
     ready, done = _spawn.Event(), _spawn.Event()
     process = _spawn.Process(target=_hold, args=(database, ready, done))
     process.start()
     assert ready.wait(TIMEOUT_SEC)
     rm_wal(database)
-    said = rf"was removed or emptied while process {process.pid} had it open"
-    with pytest.raises(StorageFailed, match=said):
+    message = rf"was removed or emptied while process {process.pid} had it open"
+    with pytest.raises(StorageFailed, match=message):
         job_ids(database)
-    with open_registry(database) as registry, pytest.raises(StorageFailed, match=said):
+    with open_registry(database) as registry, pytest.raises(StorageFailed, match=message):
         back_up(registry, database.with_name("b.db"))
     (descriptor,) = [
         name for name in Path(f"/proc/{process.pid}/fd").iterdir() if os.readlink(name) == f"{database}-wal (deleted)"
@@ -198,7 +200,7 @@ def test_whoever_cannot_read_for_lack_of_the_log_is_told_where_it_is(database: P
 
 
 @pytest.mark.parametrize("damage", [rm_folder, replace_folder, mv_file, rm_wal])
-def test_what_is_committed_after_the_files_went_away_is_not_answered(
+def test_a_commit_after_the_files_were_removed_is_not_acknowledged(
     database: Path, damage: Callable[[Path], None]
 ) -> None:
     with open_registry(database) as registry:
@@ -209,7 +211,7 @@ def test_what_is_committed_after_the_files_went_away_is_not_answered(
 
 
 @pytest.mark.parametrize("damage", [rm_folder, replace_folder, mv_file])
-def test_who_waits_idly_is_told(database: Path, damage: Callable[[Path], None]) -> None:
+def test_idle_waiters_are_told_of_replaced_files(database: Path, damage: Callable[[Path], None]) -> None:
     with open_registry(database) as registry, ThreadPoolExecutor(2) as pool:
         registry.register(agent="a", prompt="p", job_id="one")
         waiting = pool.submit(registry.wait, "one", timeout_sec=TIMEOUT_SEC)
@@ -217,13 +219,13 @@ def test_who_waits_idly_is_told(database: Path, damage: Callable[[Path], None]) 
         time.sleep(0.05)
         assert not waiting.done() and not following.done()
         damage(database)
-        for told in (waiting, following):
+        for errors in (waiting, following):
             with pytest.raises(DatabaseReplaced):
-                told.result(TIMEOUT_SEC)
+                errors.result(TIMEOUT_SEC)
 
 
-def test_a_close_leaves_the_log_of_another_database_alone(database: Path) -> None:
-    """SQLite removes the log by its name: here it is all that holds the other database's last job."""
+def test_closing_leaves_the_wal_of_another_database_alone(database: Path) -> None:
+    """SQLite removes the WAL by its name: here only the WAL has the other database's last job."""
     registry = open_registry(database)
     registry.register(agent="a", prompt="p", job_id="mine")
     registry.jobs()
@@ -239,7 +241,7 @@ def test_a_close_leaves_the_log_of_another_database_alone(database: Path) -> Non
     assert job_ids(database.parent.with_name("old") / "jobs.db") == {"mine"}
 
 
-def test_a_database_that_is_put_back_is_whole(database: Path) -> None:
+def test_a_database_moved_away_and_back_is_whole(database: Path) -> None:
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
         mv_folder(database)
@@ -247,14 +249,14 @@ def test_a_database_that_is_put_back_is_whole(database: Path) -> None:
         with pytest.raises(DatabaseReplaced):
             registry.register(agent="a", prompt="p", job_id="refused")
     database.parent.with_name("moved").rename(database.parent)
-    assert job_ids(database) == {"one"}, "a writer that was idle looks before it writes"
+    assert job_ids(database) == {"one"}, "an idle writer checks the files before it writes"
 
 
 # -- second names
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
-def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: Path) -> None:
+def test_a_second_name_is_refused_at_opening_and_afterwards(journal: str, tmp_path: Path) -> None:
     database, other = tmp_path / "private" / "jobs.db", tmp_path / "private" / "other.db"
     with open_registry(database, journal=journal, create=True) as registry:  # type: ignore[arg-type]
         registry.register(agent="a", prompt="p", job_id="one")
@@ -271,15 +273,15 @@ def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: P
                 finding.fix_command for finding in diagnose(parse_url(database)).findings if finding.fix_command
             ]
             assert fix_commands and all(fix_command.startswith("find ") for fix_command in fix_commands), (
-                "no command that is refused as well"
+                "the advice must not be a command that is refused as well"
             )
         other.unlink()
         registry.register(agent="a", prompt="p", job_id="three")
     assert job_ids(database, journal) == {"one", "three"}
 
 
-def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
-    told = []
+def test_all_threads_that_share_a_registry_are_told_of_replaced_files(database: Path) -> None:
+    errors = []
     start = threading.Barrier(4)
 
     def work(registry: Registry) -> None:
@@ -288,7 +290,7 @@ def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
             while True:
                 registry.register(agent="a", prompt="p")
         except DatabaseReplaced as error:
-            told.append(error)
+            errors.append(error)
 
     with open_registry(database) as registry:
         threads = [threading.Thread(target=work, args=(registry,)) for _ in range(3)]
@@ -299,4 +301,4 @@ def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
         mv_folder(database)
         for thread in threads:
             thread.join(TIMEOUT_SEC)
-    assert len(told) == 3
+    assert len(errors) == 3

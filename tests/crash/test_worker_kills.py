@@ -1,4 +1,4 @@
-"""SIGKILL of workers in the middle of their calls. The long version is in tests/torture."""
+"""Test SIGKILL of workers in the middle of their calls. The long version is in tests/torture."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Finds `jobdb …` commands in shell text and holds them against the command line's own definitions."""
+"""Find `jobdb …` commands in shell text and check them against the definitions of the command line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _in_line(line: str) -> Iterator[list[str]]:
     reader.commenters = ""
     try:
         tokens = list(reader)
-    except ValueError:  # a quote that goes on in the next line, or an apostrophe in prose
+    except ValueError:  # a quotation that continues on the next line, or an apostrophe in prose
         tokens = line.split()
     at_start, current, skip = True, None, False
     for token in tokens:
@@ -72,11 +72,11 @@ def usage_error(words: list[str], *, complete: bool = True) -> str | None:
 
     Args:
         words: what follows `jobdb`; words in capitals and variables stand for any value.
-        complete: it is to be run as it stands: required options and arguments must be there.
+        complete: the command is to be run as written: required options and arguments must be present.
     """
     try:
         _check(root_command(), None, list(words), complete=complete)
-    except Exception as error:  # each Typer has usage errors of its own, or of a Click of its own
+    except Exception as error:  # each version of Typer has its own usage errors, or those of its own Click
         if not hasattr(error, "format_message"):
             raise
         return f"jobdb {' '.join(words)}: {error.format_message()}"

@@ -1,6 +1,6 @@
-"""Reads the pages: their blocks of code, in order, and the invisible comments that say how a block is treated.
+"""Read the pages: their code blocks, in order, and the invisible comments that say how a block is treated.
 
-A comment stands on the line before a block:
+A comment is on the line before its block:
 
 - ``<!-- not run: REASON -->``: it cannot run on any machine; its jobdb commands must still exist.
 - ``<!-- setup: SHELL -->``: shell that is run before the block, and not shown.
@@ -52,7 +52,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code and what the comments before it say."""
+    """A code block, and the comments before it."""
 
     language: str
     body: str

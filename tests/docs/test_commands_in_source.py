@@ -1,4 +1,4 @@
-"""What messages, advice, help and comments tell to run must exist: each `jobdb …` fits the command line."""
+"""Test the commands named in messages, advice, help and comments: each `jobdb …` must be valid."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ OTHERS = [
     if path.suffix in (".sql", ".html", ".css", ".js", ".json") and path.name != "vectors.json"
 ]
 
-# After the program's name in prose: no command is called so.
+# Words that follow the program's name in prose; no command has such a name.
 _PROSE = frozenset(
     [
         *("is", "needs", "knows", "works", "has", "does", "raises", "error", "gate", "master", "database", "databases"),
-        *("migrations", "intake", "query", "reads", "in", "and", "with", "to", "made", "job", "master-key"),
+        *("migrations", "query", "reads", "in", "and", "with", "to", "made", "job", "master-key"),
     ]
 )
 _QUOTED = re.compile(r"(?:'|``?)(jobdb(?: [^'`]*)?)(?:'|``?)")
@@ -51,7 +51,7 @@ def _part(part: ast.expr) -> str:
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield each command in a text, its words, and whether it is to be run as it is."""
+    """Yield each command in a text, its words, and whether it is to be run as written."""
     for quoted in _QUOTED.findall(text):
         for words in parse_commands(quoted.replace("\n", " ")):
             if words[:1] != ["migrations"]:  # the name of a lock
@@ -91,7 +91,9 @@ def found(path: Path) -> list[tuple[str, list[str], bool]]:
 @pytest.mark.parametrize("path", PYTHON + OTHERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_that_a_file_names_exist(path: Path) -> None:
     wrong = [
-        f"{text!r}: {told}" for text, words, complete in found(path) if (told := usage_error(words, complete=complete))
+        f"{text!r}: {error}"
+        for text, words, complete in found(path)
+        if (error := usage_error(words, complete=complete))
     ]
     assert wrong == []
 
@@ -100,7 +102,7 @@ def test_commands_are_found() -> None:
     assert sum(len(found(path)) for path in PYTHON) > 150
 
 
-def test_what_does_not_exist_is_found() -> None:
+def test_commands_that_do_not_exist_are_found() -> None:
     for text in ("run 'jobdb tokn show JOB'", "advice: jobdb restore --into FILE", "'jobdb token revoke JOB --kid 1'"):
         assert [usage_error(words, complete=complete) for _text, words, complete in commands(text)] != [None], text
     assert not list(commands("and this jobdb knows 3"))

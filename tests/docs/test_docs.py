@@ -1,6 +1,6 @@
-"""The docs are for use: every block of every page runs, shows what it really prints, and every link leads somewhere.
+"""Test the pages: every block runs and shows what it really prints, and every link has a target.
 
-A page's ``console`` and ``sh`` blocks are one session in an empty folder, with a home of its own. A line ends with
+A page's ``console`` and ``sh`` blocks are one session in an empty folder with its own home. A line ends with
 ``# exit N`` where the command is meant to fail. Spaces stand for tabs, and an ellipsis for what is different each time.
 What cannot run is marked in the page, with the reason: see ``pages``.
 """
@@ -116,7 +116,7 @@ def test_the_commands_that_a_page_names_exist(page: Path) -> None:
     assert [one for one in wrong if one] == []
 
 
-def test_pages_are_found_and_their_commands_too() -> None:
+def test_pages_and_their_commands_are_found() -> None:
     counted = {name_of(page): len(runnable(page)) for page in WRITTEN}
     assert sum(1 for count in counted.values() if count) >= 10 and sum(counted.values()) >= 40, counted
     assert (
@@ -146,7 +146,7 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_python_of_the_pages_has_right_types(tmp_path: Path) -> None:
+def test_the_python_of_the_pages_passes_the_type_checker(tmp_path: Path) -> None:
     files = []
     for number, page in enumerate(python_pages()):
         files.append(tmp_path / f"page{number}_{page.stem.replace('-', '_').lower()}.py")
@@ -163,7 +163,7 @@ def test_the_python_of_the_pages_has_right_types(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for target in _LINK.findall(page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the library: each public verb has one, and each runs on a new registry."""
+"""Test the examples in the library's docstrings: each public verb has one, and each runs on a new registry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VAULT = Vault.open(env={"JOBDB_KEY": "42" * 32})
 
 
 def verbs(found: type) -> Iterator[tuple[str, Any]]:
-    """The public methods of a class, also inherited ones, with the class itself."""
+    """Return the public methods of a class, including inherited ones, with the class itself."""
     yield found.__name__, found
     for name, member in inspect.getmembers(found):
         if not name.startswith("_") and inspect.isroutine(member):
@@ -34,7 +34,7 @@ OTHERS = {
     for name, found in {**{name: getattr(jobdb, name) for name in jobdb.__all__}, "parse_url": parse_url}.items()
     if name not in VERBS and ">>>" in (inspect.getdoc(found) or "")
 }
-NO_EXAMPLE = {"Tokens"}  # its methods have them
+NO_EXAMPLE = {"Tokens"}  # its methods have the examples
 
 
 def examples(name: str, found: Any, globs: dict[str, Any]) -> doctest.DocTest:
@@ -42,7 +42,7 @@ def examples(name: str, found: Any, globs: dict[str, Any]) -> doctest.DocTest:
 
 
 def run(name: str, found: Any, folder: Path) -> str:
-    """Run the examples of a docstring; return what is wrong with them."""
+    """Run the examples of a docstring; return the failures."""
     with Registry.open(folder / "example.db", create=True, vault=VAULT) as registry:
         globs = {public: getattr(jobdb, public) for public in jobdb.__all__}
         globs |= {"registry": registry, "folder": folder, "time": time, "parse_url": parse_url}
@@ -65,11 +65,11 @@ def test_each_public_verb_has_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted([*VERBS, *OTHERS]))
-def test_each_example_does_what_it_says(name: str, tmp_path: Path) -> None:
+def test_each_example_runs_as_written(name: str, tmp_path: Path) -> None:
     assert run(name, (VERBS | OTHERS)[name], tmp_path) == ""
 
 
-def test_a_wrong_example_is_found(tmp_path: Path) -> None:
+def test_a_wrong_example_fails(tmp_path: Path) -> None:
     def wrong() -> None:
         """Do nothing.
 

@@ -1,4 +1,4 @@
-"""What mypy says about programs that use the library: the mistakes that it must find, the uses that it must accept."""
+"""Test the public types with mypy: the mistakes that it must find, and the uses that it must accept."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ with Registry.open("jobs.db", create=True, durability="normal") as registry:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, int, str]]:
-    """The file, line and code of each error that mypy reports."""
+    """Return the file, line and code of each error that mypy reports."""
     folder = tmp_path_factory.mktemp("types")
     (folder / "mistakes.py").write_text(MISTAKES, "utf-8")
     (folder / "uses.py").write_text(USES, "utf-8")

@@ -1,4 +1,4 @@
-"""What the reference says of fields is what the code does."""
+"""Test that fields mean what the reference says."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_started_at_is_the_last_claim_not_the_first(registry: Registry, clock: M
         assert "claimed last" in text and "first claimed" not in text
 
 
-def test_no_claim_is_valid_while_a_job_waits_and_nobody_is_its_worker(registry: Registry) -> None:
+def test_a_pending_job_has_no_worker_and_no_valid_claim(registry: Registry) -> None:
     registry.claim(worker="w", job_id="one", lease_sec=60)
     registry.release("one", attempt=1)
     job = registry.get("one")
     assert (job.status, job.attempt, job.worker, job.lease_expires_at) == ("pending", 1, None, None)
     with pytest.raises(StaleAttempt):
         registry.publish("one", "progress", attempt=1)
-    event = registry.publish("one", "progress")  # by the registry's own hand: whoever this is begins anew
+    event = registry.publish("one", "progress")  # published without a claim: this starts a new attempt
     assert event.attempt == 2 and registry.get("one").attempt == 2
 
 
@@ -95,7 +95,7 @@ def test_the_worker_of_a_job_that_ended_under_its_claim_stays(registry: Registry
 
 
 def test_last_seq_is_the_highest_and_a_late_end_is_the_last_event(registry: Registry) -> None:
-    """The end comes late, within the window: it ends the job below the highest seq."""
+    """The terminal event arrives late, within the window: it ends the job below the highest seq."""
     from jobdb.core.protocol import build
     from jobdb.model import EventKind
 
@@ -122,7 +122,7 @@ def test_last_seq_is_the_highest_and_a_late_end_is_the_last_event(registry: Regi
     assert registry.accept(event(3, EventKind.PROGRESS), subscriber="s").verdict == "after_terminal"
 
 
-def test_what_cannot_be_signed_leaves_counters_only_and_what_is_refused_a_bounded_list(
+def test_unauthentic_events_are_only_counted_and_refusals_are_listed_up_to_a_bound(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jobdb.engines.sql import accept_batch

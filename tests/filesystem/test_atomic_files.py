@@ -1,4 +1,4 @@
-"""Files that get their name in one step: what a failure leaves behind."""
+"""Test files that are created or replaced atomically: what a failure leaves behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_files() -> set[str]:
     return {os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.islink(entry.path)}
 
 
-def test_a_scratch_file_that_cannot_be_finished_leaves_neither_file_nor_descriptor(
+def test_an_unfinished_scratch_file_leaves_neither_file_nor_descriptor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
@@ -33,7 +33,7 @@ def test_a_scratch_file_that_cannot_be_finished_leaves_neither_file_nor_descript
     assert not [name for name in open_files() if name.startswith(str(tmp_path))]
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_beside_it(
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "note").write_text("old")
@@ -47,7 +47,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_beside_it(
     assert os.listdir(tmp_path) == ["note"] and (tmp_path / "note").read_text() == "old"
 
 
-def test_a_file_is_written_through_no_link(tmp_path: Path) -> None:
+def test_no_file_is_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "note").symlink_to("precious")
     write_file(tmp_path / "note", b"new")
@@ -55,13 +55,13 @@ def test_a_file_is_written_through_no_link(tmp_path: Path) -> None:
     assert (tmp_path / "note").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_first_name_that_nothing_has_is_taken(tmp_path: Path) -> None:
+def test_the_first_free_name_is_used(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     assert take_first_free((tmp_path / name for name in "abc"), os.mkdir) == tmp_path / "b"
 
 
 @needs(ofd_locks.AVAILABLE, "only Linux has these locks")
-def test_a_lock_of_an_open_file_outlives_the_closing_of_another(tmp_path: Path) -> None:
+def test_a_lock_on_an_open_file_survives_closing_another_descriptor(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ours, other = (os.open(tmp_path / "file", os.O_RDWR) for _ in range(2))
     try:

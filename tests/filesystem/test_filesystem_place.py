@@ -1,4 +1,4 @@
-"""`placement_for` on the live system: links, folders that do not exist yet, bind mounts and overlays."""
+"""Test `placement_for` on the live system: links, missing folders, bind mounts and overlays."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PLACE = (
 
 
 @linux_only
-def test_folder_that_does_not_exist_yet_is_held_by_its_nearest_parent(tmp_path: Path) -> None:
+def test_a_missing_folder_has_the_placement_of_its_nearest_parent(tmp_path: Path) -> None:
     assert placement_for(tmp_path / "not" / "yet").journal == placement_for(tmp_path).journal
     assert placement_for(tmp_path / "not" / "yet").folder == str(tmp_path / "not" / "yet")
 
 
 @linux_only
-def test_links_are_followed_also_those_that_lead_to_nothing_yet(tmp_path: Path) -> None:
+def test_links_are_followed_even_if_their_target_is_missing(tmp_path: Path) -> None:
     require(Path("/dev/shm").is_dir(), "there is no /dev/shm")
     link = tmp_path / "link"
     link.symlink_to("/dev/shm/jobdb-not-there")
@@ -40,7 +40,7 @@ def test_links_are_followed_also_those_that_lead_to_nothing_yet(tmp_path: Path) 
 
 
 @linux_only
-def test_statfs_gives_the_known_numbers() -> None:
+def test_statfs_returns_the_known_numbers() -> None:
     assert statfs_magic("/proc") == 0x9FA0
     assert statfs_magic("/no/such/path") is None
 
@@ -60,7 +60,7 @@ def test_refused_folder_is_refused_with_reason_and_advice() -> None:
 
 
 def run_in_mount_namespace(script: str, asked: Path) -> dict[str, object]:
-    """Run `placement_for` after a shell script, in a mount namespace of its own."""
+    """Run `placement_for` after a shell script, in a separate mount namespace."""
     command = f"{script}\nexec {sys.executable} -c '{PLACE}' '{asked}'"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-ec", command], capture_output=True, text=True, timeout=60, check=False
@@ -76,7 +76,7 @@ needs_root = needs(os.geteuid() == 0, "mounting needs root")
 
 @linux_only
 @needs_root
-def test_bind_mount_and_mount_over_it(tmp_path: Path) -> None:
+def test_a_bind_mount_and_a_mount_over_it(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     bind = f"mount -t tmpfs inner {tmp_path}/a; mkdir {tmp_path}/a/x; mount --bind {tmp_path}/a/x {tmp_path}/b"
@@ -96,10 +96,10 @@ def test_overlay_is_decided_by_its_upper_folder(tmp_path: Path) -> None:
     )
     found = run_in_mount_namespace(script, tmp_path / "o")
     assert (found["fs_type"], found["journal"]) == ("overlay", "wal")
-    assert "upper folder lies on tmpfs" in str(found["reason"])
+    assert "upper folder is on tmpfs" in str(found["reason"])
 
 
-def test_a_file_that_is_a_mount_is_refused_wherever_it_lies() -> None:
+def test_a_file_that_is_a_mount_is_refused_everywhere() -> None:
     table = (
         "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
         "36 20 0:52 /jobs.db /app/jobs.db rw - nfs4 filer:/x rw,local_lock=none,lookupcache=none\n"

@@ -1,4 +1,4 @@
-"""The policy, with lines of the mount table as they are found in the field."""
+"""Test the policy with lines of the mount table as real systems have them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ MAGIC = {
 }
 
 
-def mounted(line: str) -> Mount:
+def parse_mount(line: str) -> Mount:
     (mount,) = parse_mountinfo(f"36 27 0:52 / /data rw,relatime shared:1 - {line}\n")
     return mount
 
 
-def placed(line: str, *, shared: bool = False, smb_name_cache: bool = True) -> Placement:
-    """Decide, with a statfs number that agrees."""
-    mount = mounted(line)
+def decide_for(line: str, *, shared: bool = False, smb_name_cache: bool = True) -> Placement:
+    """Decide on a line of the mount table, with the matching statfs number."""
+    mount = parse_mount(line)
     family = "virtiofs" if mount.fs_type.startswith("fuse") else mount.fs_type
     return decide(mount, statfs_magic=MAGIC.get(family), shared=shared, smb_name_cache=smb_name_cache)
 
@@ -56,14 +56,14 @@ LOCAL = [
 
 
 @pytest.mark.parametrize("line", LOCAL)
-def test_local_file_systems_bear_wal(line: str) -> None:
-    placement = placed(line)
+def test_local_file_systems_allow_wal(line: str) -> None:
+    placement = decide_for(line)
     assert (placement.journal, placement.needs_probe, placement.advice) == ("wal", False, None)
 
 
 @pytest.mark.parametrize("line", LOCAL)
-def test_shared_mark_rules_wal_out_on_a_local_disk_too(line: str) -> None:
-    placement = placed(line, shared=True)
+def test_the_shared_mark_rules_out_wal_on_a_local_disk(line: str) -> None:
+    placement = decide_for(line, shared=True)
     assert (placement.journal, placement.needs_probe) == ("delete", True)
     assert "shared" in placement.reason
 
@@ -84,8 +84,8 @@ NFS3 = "nfs filer:/export rw,vers=3,rsize=65536,wsize=65536,namlen=255,hard,prot
 
 @pytest.mark.parametrize("base", [NFS4, NFS3])
 @pytest.mark.parametrize("lookupcache", ["none", "pos"])
-def test_nfs_with_good_options_bears_delete(base: str, lookupcache: str) -> None:
-    placement = placed(f"{base}lookupcache={lookupcache},local_lock=none,addr=10.0.0.1")
+def test_nfs_with_safe_options_allows_delete(base: str, lookupcache: str) -> None:
+    placement = decide_for(f"{base}lookupcache={lookupcache},local_lock=none,addr=10.0.0.1")
     assert (placement.journal, placement.needs_probe, placement.needs_peer_probe) == ("delete", True, False)
 
 
@@ -104,24 +104,24 @@ def test_nfs_with_good_options_bears_delete(base: str, lookupcache: str) -> None
     ],
 )
 @pytest.mark.parametrize("base", [NFS4, NFS3])
-def test_nfs_is_refused_with_the_line_that_mends_it(base: str, options: str, reason: str) -> None:
-    placement = placed(f"{base}{options},addr=10.0.0.1")
+def test_nfs_is_refused_with_the_mount_line_that_fixes_it(base: str, options: str, reason: str) -> None:
+    placement = decide_for(f"{base}{options},addr=10.0.0.1")
     assert placement.refused and not placement.needs_probe
     assert reason in placement.reason
     version = "4.2" if base is NFS4 else "3"
-    mend = f"mount -t nfs -o vers={version},hard,local_lock=none,lookupcache=none filer:/export /data"
-    assert placement.advice is not None and mend in placement.advice
+    mount_line = f"mount -t nfs -o vers={version},hard,local_lock=none,lookupcache=none filer:/export /data"
+    assert placement.advice is not None and mount_line in placement.advice
 
 
-def test_mending_line_holds_its_own_promise() -> None:
-    advice = placed(f"{NFS4}local_lock=none").advice
+def test_the_suggested_nfs_mount_line_is_accepted() -> None:
+    advice = decide_for(f"{NFS4}local_lock=none").advice
     assert advice is not None
     options = advice.split("-o ")[1].split(" ")[0]
-    assert placed(f"nfs4 filer:/export rw,{options}").journal == "delete"
+    assert decide_for(f"nfs4 filer:/export rw,{options}").journal == "delete"
 
 
-def test_soft_nfs_mount_is_warned_of() -> None:
-    placement = placed(f"{NFS4.replace('hard', 'soft')}lookupcache=none,local_lock=none")
+def test_a_soft_nfs_mount_causes_a_warning() -> None:
+    placement = decide_for(f"{NFS4.replace('hard', 'soft')}lookupcache=none,local_lock=none")
     assert placement.journal == "delete" and placement.advice is not None and "hard" in placement.advice
 
 
@@ -130,13 +130,13 @@ CIFS = "//nas/jobs rw,vers=3.1.1,sec=ntlmssp,username=jobs,uid=0,file_mode=0755,
 
 @pytest.mark.parametrize("kind", ["cifs", "smb3"])
 @pytest.mark.parametrize("cache", ["none", "strict"])
-def test_smb_needs_a_client_that_does_not_remember_missing_names(kind: str, cache: str) -> None:
+def test_smb_needs_a_client_that_does_not_cache_missing_names(kind: str, cache: str) -> None:
     line = f"{kind} {CIFS},cache={cache}"
-    default = placed(line)
+    default = decide_for(line)
     assert default.refused
     assert default.advice is not None and "echo 0 > /proc/fs/cifs/LookupCacheEnabled" in default.advice
     assert "umount" not in default.advice
-    mended = placed(line, smb_name_cache=False)
+    mended = decide_for(line, smb_name_cache=False)
     assert (mended.journal, mended.needs_probe) == ("delete", True)
 
 
@@ -145,8 +145,8 @@ def test_smb_needs_a_client_that_does_not_remember_missing_names(kind: str, cach
     [("cache=strict,nobrl", "nobrl"), ("cache=loose", "cache=loose"), ("nobrl", "nobrl"), ("cache=ro", "cache=ro")],
 )
 @pytest.mark.parametrize("kind", ["cifs", "smb3"])
-def test_smb_is_refused_with_the_line_that_mends_it(kind: str, options: str, reason: str) -> None:
-    placement = placed(f"{kind} {CIFS},{options}", smb_name_cache=False)
+def test_smb_is_refused_with_the_mount_line_that_fixes_it(kind: str, options: str, reason: str) -> None:
+    placement = decide_for(f"{kind} {CIFS},{options}", smb_name_cache=False)
     assert placement.refused and reason in placement.reason
     assert placement.advice is not None and "mount -t cifs -o cache=none,brl //nas/jobs /data" in placement.advice
 
@@ -164,8 +164,8 @@ def test_smb_is_refused_with_the_line_that_mends_it(kind: str, options: str, rea
     ],
 )
 @pytest.mark.parametrize("shared", [False, True])
-def test_refused_whatever_the_options(line: str, shared: bool) -> None:
-    placement = placed(line, shared=shared)
+def test_some_types_are_refused_with_any_options(line: str, shared: bool) -> None:
+    placement = decide_for(line, shared=shared)
     assert placement.refused
     assert placement.advice is not None and ("postgresql://" in placement.advice)
 
@@ -180,8 +180,8 @@ def test_refused_whatever_the_options(line: str, shared: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("shared", [False, True])
-def test_cluster_file_systems_bear_delete(line: str, shared: bool) -> None:
-    placement = placed(line, shared=shared)
+def test_cluster_file_systems_allow_delete(line: str, shared: bool) -> None:
+    placement = decide_for(line, shared=shared)
     assert (placement.journal, placement.needs_probe, placement.needs_peer_probe) == ("delete", True, False)
 
 
@@ -200,10 +200,10 @@ def test_cluster_file_systems_bear_delete(line: str, shared: bool) -> None:
     ],
 )
 def test_one_machine_only_until_two_hosts_have_probed(line: str) -> None:
-    alone = placed(line)
+    alone = decide_for(line)
     assert (alone.journal, alone.needs_probe, alone.needs_peer_probe) == ("delete", True, False)
-    shared = placed(line, shared=True)
-    if "cache=5" in line:  # kept pages: no second host may see them
+    shared = decide_for(line, shared=True)
+    if "cache=5" in line:  # cached pages are not visible to a second host
         assert shared.refused
     else:
         assert (shared.journal, shared.needs_peer_probe) == ("delete", True)
@@ -211,14 +211,14 @@ def test_one_machine_only_until_two_hosts_have_probed(line: str) -> None:
 
 
 def test_9p_with_a_cache_cannot_be_shared() -> None:
-    placement = placed("9p hostshare rw,trans=virtio,cache=loose", shared=True)
+    placement = decide_for("9p hostshare rw,trans=virtio,cache=loose", shared=True)
     assert placement.refused and placement.advice is not None and "cache=none" in placement.advice
-    assert placed("9p hostshare rw,trans=virtio,cache=none", shared=True).journal == "delete"
+    assert decide_for("9p hostshare rw,trans=virtio,cache=none", shared=True).journal == "delete"
 
 
 @pytest.mark.parametrize("line", ["fuse /srv/data rw,user_id=0", "fuse.somenewfs x rw", "beegfs b rw", "wekafs w rw"])
 def test_unknown_types_need_two_hosts_to_have_probed(line: str) -> None:
-    placement = placed(line)
+    placement = decide_for(line)
     assert (placement.journal, placement.needs_probe, placement.needs_peer_probe) == ("delete", True, True)
 
 
@@ -246,45 +246,45 @@ OVERLAY = "overlay overlay rw,lowerdir=/low,upperdir=/up,workdir=/work"
     ],
 )
 @pytest.mark.parametrize("shared", [False, True])
-def test_overlay_is_what_its_upper_folder_is(upper: str, shared: bool) -> None:
-    over = decide(mounted(OVERLAY), statfs_magic=MAGIC["overlay"], shared=shared, upper=mounted(upper))
-    below = decide(mounted(upper), statfs_magic=None, shared=shared)
+def test_an_overlay_is_treated_as_its_upper_folder(upper: str, shared: bool) -> None:
+    over = decide(parse_mount(OVERLAY), statfs_magic=MAGIC["overlay"], shared=shared, upper=parse_mount(upper))
+    below = decide(parse_mount(upper), statfs_magic=None, shared=shared)
     assert (over.journal, over.needs_peer_probe) == (below.journal, below.needs_peer_probe)
     assert over.fs_type == "overlay"
 
 
-def test_overlay_whose_upper_folder_cannot_be_seen_is_local() -> None:
-    assert placed(OVERLAY).journal == "wal"
-    assert placed(OVERLAY, shared=True).journal == "delete"
-    volatile = placed(f"{OVERLAY},volatile")
+def test_an_overlay_with_an_invisible_upper_folder_is_local() -> None:
+    assert decide_for(OVERLAY).journal == "wal"
+    assert decide_for(OVERLAY, shared=True).journal == "delete"
+    volatile = decide_for(f"{OVERLAY},volatile")
     assert volatile.advice is not None and "power loss" in volatile.advice
 
 
-# --- the second witness
+# --- the type that statfs reports
 
 
-def test_network_seen_by_statfs_alone_wins() -> None:
-    placement = decide(mounted("ext4 /dev/sda rw"), statfs_magic=MAGIC["nfs"], shared=False)
+def test_a_network_type_seen_only_by_statfs_wins() -> None:
+    placement = decide(parse_mount("ext4 /dev/sda rw"), statfs_magic=MAGIC["nfs"], shared=False)
     assert placement.refused and "statfs says nfs" in placement.reason
 
 
 @pytest.mark.parametrize("magic", [MAGIC["tmpfs"], MAGIC["overlay"], 0x12345678])
-def test_other_local_or_unknown_type_seen_by_statfs_takes_wal_away(magic: int) -> None:
-    placement = decide(mounted("ext4 /dev/sda rw"), statfs_magic=magic, shared=False)
+def test_another_local_or_unknown_type_seen_by_statfs_rules_out_wal(magic: int) -> None:
+    placement = decide(parse_mount("ext4 /dev/sda rw"), statfs_magic=magic, shared=False)
     assert (placement.journal, placement.needs_probe) == ("delete", True)
 
 
-def test_fuse_seen_by_statfs_under_a_local_name_needs_two_hosts() -> None:
-    placement = decide(mounted("ext4 /dev/sda rw"), statfs_magic=MAGIC["virtiofs"], shared=False)
+def test_fuse_seen_by_statfs_under_a_local_name_needs_a_peer_probe() -> None:
+    placement = decide(parse_mount("ext4 /dev/sda rw"), statfs_magic=MAGIC["virtiofs"], shared=False)
     assert placement.journal == "delete" and placement.needs_peer_probe
 
 
 def test_local_type_seen_by_statfs_does_not_soften_a_network_mount() -> None:
-    placement = decide(mounted(f"{NFS4}local_lock=none"), statfs_magic=MAGIC["ext4"], shared=False)
+    placement = decide(parse_mount(f"{NFS4}local_lock=none"), statfs_magic=MAGIC["ext4"], shared=False)
     assert placement.refused
 
 
-def test_without_a_mount_table_one_witness_is_not_enough_for_wal() -> None:
+def test_statfs_alone_is_not_enough_for_wal() -> None:
     placement = decide(None, statfs_magic=MAGIC["ext4"], shared=False, folder="/data")
     assert (placement.folder, placement.journal, placement.needs_probe) == ("/data", "delete", True)
     assert decide(None, statfs_magic=MAGIC["nfs"], shared=False).refused
@@ -293,27 +293,27 @@ def test_without_a_mount_table_one_witness_is_not_enough_for_wal() -> None:
 
 
 @pytest.mark.parametrize("line", [*LOCAL[:5], f"{NFS4}lookupcache=none,local_lock=none", OVERLAY])
-def test_agreeing_witness_changes_nothing(line: str) -> None:
-    mount = mounted(line)
+def test_an_agreeing_statfs_type_changes_nothing(line: str) -> None:
+    mount = parse_mount(line)
     alone = decide(mount, statfs_magic=None, shared=False)
     assert decide(mount, statfs_magic=MAGIC[mount.fs_type], shared=False) == alone
 
 
-def test_every_magic_leads_to_a_type_that_the_policy_answers() -> None:
+def test_the_policy_covers_the_type_of_every_magic_number() -> None:
     for magic in MAGIC.values():
-        told = type_of_magic(magic)
-        if told is not None:
+        fs_type = type_of_magic(magic)
+        if fs_type is not None:
             assert decide(None, statfs_magic=magic, shared=False).reason
 
 
-def test_read_only_mount_is_told() -> None:
+def test_a_read_only_mount_is_reported() -> None:
     (mount,) = parse_mountinfo("36 27 0:52 / /data ro,relatime - ext4 /dev/sda rw\n")
     placement = decide(mount, statfs_magic=None, shared=False)
     assert placement.advice is not None and "read-only" in placement.advice
 
 
 def test_as_dict_is_plain_json() -> None:
-    placement = placed(f"{NFS4}local_lock=none")
+    placement = decide_for(f"{NFS4}local_lock=none")
     shown = json.loads(json.dumps(placement.as_dict()))
     assert shown["journal"] is None and shown["fs_type"] == "nfs4" and "local_lock=none" in shown["options"]
     assert set(shown) == {
@@ -322,7 +322,7 @@ def test_as_dict_is_plain_json() -> None:
     }  # fmt: skip
 
 
-def test_names_with_spaces_are_quoted_in_the_mending_line() -> None:
+def test_names_with_spaces_are_quoted_in_the_suggested_mount_line() -> None:
     (mount,) = parse_mountinfo("36 27 0:52 / /my\\040data rw - nfs4 filer:/my\\040export rw,local_lock=none\n")
     advice = decide(mount, statfs_magic=None, shared=False).advice
     assert advice is not None and "'filer:/my export' '/my data'" in advice

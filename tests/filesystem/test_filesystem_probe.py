@@ -1,4 +1,4 @@
-"""The probe on a local folder, where everything must pass, and the helper's manners."""
+"""Test the probe on a local folder, where every check must pass, and the behaviour of its helper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobdb.filesystem.probe.peer import probe_peer
 from jobdb.filesystem.probe.safe_folder import quick_lock_probe
 
 
-def test_good_folder_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_good_folder_passes_and_is_left_unchanged(tmp_path: Path) -> None:
     (tmp_path / "jobs.db").write_text("not ours")
     report = probe_folder(tmp_path, timeout_sec=60)
     assert report.ok, report.failures
@@ -35,7 +35,7 @@ def test_good_folder_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
     assert shown["ok"] is True and shown["kind"] == "local"
 
 
-def test_quick_probe_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_quick_probe_passes_and_leaves_the_folder_unchanged(tmp_path: Path) -> None:
     fastest = min(quick_lock_probe(tmp_path).took_sec for _ in range(5))
     assert fastest < 0.1
     assert quick_lock_probe(tmp_path).ok
@@ -43,19 +43,19 @@ def test_quick_probe_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("probe", [quick_lock_probe, probe_folder])
-def test_folder_that_is_not_there_fails_with_a_reason(tmp_path: Path, probe: object) -> None:
+def test_a_missing_folder_fails_with_a_reason(tmp_path: Path, probe: object) -> None:
     report = probe(tmp_path / "nowhere")  # type: ignore[operator]
     assert not report.ok and "ENOENT" in report.failures[0].detail and report.failures[0].advice
 
 
-def test_peer_probe_without_a_peer_ends_in_time_and_says_what_to_do(tmp_path: Path) -> None:
+def test_a_peer_probe_without_a_peer_times_out_and_says_what_to_do(tmp_path: Path) -> None:
     report = probe_peer(tmp_path, name="alone", timeout_sec=0.5)
     assert not report.ok and report.took_sec < 30
     assert "another host" in str(report.failures[0].advice)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_checks_stop_when_the_time_is_over(tmp_path: Path) -> None:
+def test_checks_stop_at_the_timeout(tmp_path: Path) -> None:
     with LocalParty(tmp_path, limit_sec=10) as a, LocalParty(tmp_path, limit_sec=10) as b:
         checks = run_plan(LOCAL_PLAN, a, b, first_label="a", second_label="b", end=time.monotonic() - 1)
     assert [check.name for check in checks] == ["time"] and not checks[0].ok
@@ -78,7 +78,7 @@ def test_helper_does_not_leave_its_folder_through_a_link(tmp_path: Path) -> None
         party.call("listing")
 
 
-def test_clearing_up_empties_no_folder_that_a_link_leads_to(tmp_path: Path) -> None:
+def test_cleanup_empties_no_folder_behind_a_link(tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()
     outside.mkdir()
@@ -105,13 +105,13 @@ def test_an_interrupted_probe_leaves_nothing_behind(tmp_path: Path, probe: str) 
     while not any(path.is_dir() and any(path.iterdir()) for path in tmp_path.iterdir()):
         assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.005)
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: all of the session's foreground hears it
-    _, told = running.communicate(timeout=60)
-    assert "KeyboardInterrupt" in told
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does, which signals the whole foreground process group
+    _, stderr = running.communicate(timeout=60)
+    assert "KeyboardInterrupt" in stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_helper_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_helper_that_dies_is_reported_at_once(tmp_path: Path) -> None:
     with LocalParty(tmp_path, limit_sec=10) as party:
         assert party.call("exists", name="x") is False
         os.kill(party._process.pid, 9)
@@ -121,7 +121,7 @@ def test_helper_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None
         assert failure.value.errno == errno.ESRCH
 
 
-def test_answer_that_does_not_come_is_a_timeout(tmp_path: Path) -> None:
+def test_a_missing_answer_is_a_timeout(tmp_path: Path) -> None:
     with LocalParty(tmp_path, limit_sec=0.3) as party:
         party.call("open", name="f")
         with pytest.raises(PartyError) as failure:
@@ -144,7 +144,7 @@ def test_answer_that_does_not_come_is_a_timeout(tmp_path: Path) -> None:
         {},
     ],
 )
-def test_messages_cannot_order_what_is_not_the_probes_business(tmp_path: Path, order: dict[str, object]) -> None:
+def test_messages_can_only_request_the_probes_own_operations(tmp_path: Path, order: dict[str, object]) -> None:
     from jobdb.filesystem.probe.peer import _execute
 
     scratch = tmp_path / "arena"
@@ -158,7 +158,7 @@ def test_messages_cannot_order_what_is_not_the_probes_business(tmp_path: Path, o
 @pytest.mark.parametrize(
     "answer", [{"errno": "x"}, {"errno": 10**30}, {"errno": None}, {"value": {}}, {"value": "a"}, {"value": None}, {}]
 )
-def test_answers_that_make_no_sense_are_a_failed_check(tmp_path: Path, answer: dict[str, object]) -> None:
+def test_a_senseless_answer_fails_the_check(tmp_path: Path, answer: dict[str, object]) -> None:
     from jobdb.filesystem.probe.peer import RemoteParty
 
     class FakeMailbox:
@@ -177,7 +177,7 @@ def test_answers_that_make_no_sense_are_a_failed_check(tmp_path: Path, answer: d
     assert [check.ok for check in checks] == [False]
 
 
-def test_a_letter_of_endless_brackets_is_no_letter(tmp_path: Path) -> None:
+def test_a_deeply_nested_message_is_ignored(tmp_path: Path) -> None:
     from jobdb.filesystem.probe.peer import _Mailbox
 
     (tmp_path / "letter").write_text("[" * 500_000)
@@ -185,16 +185,16 @@ def test_a_letter_of_endless_brackets_is_no_letter(tmp_path: Path) -> None:
         assert _Mailbox(party, "me").read("letter") is None
 
 
-def test_what_the_other_host_says_is_shown_without_control_characters() -> None:
+def test_text_from_the_other_host_is_shown_without_control_characters() -> None:
     from jobdb.filesystem.probe.peer import _parse_checks
 
-    said = {"name": "x\x1b[31m", "ok": "yes", "detail": "a\nb", "advice": "\x07c"}
-    (check,) = _parse_checks({"arguments": {"checks": [said]}})
+    raw_check = {"name": "x\x1b[31m", "ok": "yes", "detail": "a\nb", "advice": "\x07c"}
+    (check,) = _parse_checks({"arguments": {"checks": [raw_check]}})
     assert (check.name, check.ok, check.detail, check.advice) == ("x[31m", False, "ab", "c")
     assert not _parse_checks({"arguments": None})[0].ok
 
 
-def test_record_holds_for_the_mount_it_was_made_on_and_for_no_other(tmp_path: Path) -> None:
+def test_a_probe_record_applies_only_to_the_mount_it_was_made_on(tmp_path: Path) -> None:
 
     from jobdb.filesystem.placement import Placement
     from jobdb.filesystem.probe.record import has_passed, record_name

@@ -1,4 +1,4 @@
-"""The kernel's table of locks, read for one file."""
+"""Test the reader of the kernel's table of locks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def table_for(path: Path, *lines: str) -> Path:
-    """Write a table in which {here} stands for the file, {inode} for its inode and {other} for another one."""
+    """Write a table in which {here} is replaced by the file, {inode} by its inode and {other} by another inode."""
     found = path.stat()
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
     names = {"here": f"{device}:{found.st_ino}", "other": f"{device}:{found.st_ino + 1}", "inode": found.st_ino}
@@ -29,7 +29,7 @@ def table_for(path: Path, *lines: str) -> Path:
     return table
 
 
-def test_what_is_held_on_the_file_is_listed_and_nothing_else(file: Path) -> None:
+def test_only_the_locks_on_the_file_are_listed(file: Path) -> None:
     table = table_for(
         file,
         "1: POSIX  ADVISORY  WRITE 4711 {here} 120 127",
@@ -48,7 +48,7 @@ def test_what_is_held_on_the_file_is_listed_and_nothing_else(file: Path) -> None
     ]
 
 
-def test_where_nothing_can_be_known_there_are_none(file: Path) -> None:
+def test_unreadable_lock_tables_yield_no_locks(file: Path) -> None:
     assert locks_on(file, table=file.with_name("none")) == []
     assert locks_on(file.with_name("none")) == []
 

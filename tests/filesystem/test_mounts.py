@@ -1,4 +1,4 @@
-"""The reader of the mount table: escapes, shadowed mounts, and whatever else a kernel may write."""
+"""Test the reader of the mount table: escapes, shadowed mounts, and any other text."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def test_fields() -> None:
     ("path", "fs_type"),
     [
         ("/", "ext4"),
-        ("/homestead/x", "ext4"),  # a name that begins like a mount point is not below it
+        ("/homestead/x", "ext4"),  # a name that begins with a mount point's name is not below it
         ("/home", "nfs4"),
         ("/home/bob/.jobdb", "nfs4"),
         ("/home/alice/.jobdb", "ext4"),  # a bind mount of a local folder below a network mount
         ("/mnt/with space\\and\ttab/x", "tmpfs"),
     ],
 )
-def test_the_nearest_mount_above_holds_the_path(path: str, fs_type: str) -> None:
+def test_a_path_belongs_to_the_nearest_mount_above_it(path: str, fs_type: str) -> None:
     assert mount_of(path).fs_type == fs_type
 
 
-def test_later_mount_on_the_same_point_covers_the_earlier() -> None:
+def test_a_later_mount_on_the_same_point_covers_the_earlier_one() -> None:
     text = TABLE + "40 30 0:50 / /home rw - tmpfs tmpfs rw\n"
     assert mount_of("/home/bob", text).fs_type == "tmpfs"
 
@@ -108,7 +108,7 @@ def test_empty_source_and_no_super_options() -> None:
         "1 0 8:1 / rel rw - ext4 s rw",
     ],
 )
-def test_lines_that_are_no_mounts_are_left_out(line: str) -> None:
+def test_invalid_lines_are_skipped(line: str) -> None:
     assert parse_mountinfo(f"{line}\n{TABLE}") == parse_mountinfo(TABLE)
 
 
@@ -133,12 +133,12 @@ def escape(text: str) -> str:
 
 
 @given(paths)
-def test_escaping_and_back(path: str) -> None:
+def test_escaping_round_trips(path: str) -> None:
     assert unescape(escape(path)) == path
 
 
 @given(st.binary(max_size=12).filter(lambda raw: b"\0" not in raw))
-def test_escaped_bytes_come_back_whatever_they_are(raw: bytes) -> None:
+def test_any_escaped_bytes_round_trip(raw: bytes) -> None:
     escaped = "".join(f"\\{byte:03o}" for byte in raw)
     assert unescape(escaped).encode("utf-8", "surrogateescape") == raw
 
@@ -157,13 +157,15 @@ def test_parsed_mounts_are_what_was_written(points: list[tuple[str, str]], asked
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_read_without_a_crash(text: str) -> None:
+def test_any_text_is_parsed_without_an_error(text: str) -> None:
     mounts = parse_mountinfo(text)
-    mount_for("/any/where", mounts)
+    assert mount_for("/any/where", mounts) in [None, *mounts]
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), paths), max_size=7), paths)
-def test_any_tree_even_one_with_cycles_comes_to_an_end(tree: list[tuple[int, int, str]], asked: str) -> None:
+def test_any_mount_tree_even_with_cycles_is_searched_in_finite_time(
+    tree: list[tuple[int, int, str]], asked: str
+) -> None:
     mounts = [Mount(point, "tmpfs", "t", (), number, parent) for number, parent, point in tree]
     found = mount_for(asked, mounts)
     above = [m for m in mounts if asked == m.mount_point or asked.startswith(m.mount_point.rstrip("/") + "/")]

@@ -1,4 +1,4 @@
-"""The export option that loses acknowledged commits: found where it can be seen, and said where it cannot."""
+"""Test the check for NFS exports that lose acknowledged commits: found if visible, else mentioned in a warning."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def local(folder: str) -> Placement:
         (local("/home"), None),
     ],
 )
-def test_what_is_known_of_the_export(placement: Placement, level: str | None) -> None:
+def test_exports_are_checked_for_async(placement: Placement, level: str | None) -> None:
     found = check_export(placement, parse_etab(ETAB))
     assert (found.level if found else None) == level
     if found is not None and level != "ok":
@@ -65,7 +65,7 @@ def test_a_host_without_exports_cannot_tell(tmp_path: Path) -> None:
     assert check_export(local("/srv"), ()) is None
 
 
-def test_the_probe_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_reports_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nfs_exports, "read_etab", lambda: parse_etab(f"{tmp_path}\t*(rw,async)\n"))
     report = probe_folder(tmp_path, timeout_sec=60)
     assert not report.ok and [check.name for check in report.failures] == ["export-sync"]

@@ -1,4 +1,4 @@
-"""Folders and files are private from the first moment, and what is not is named with what mends it."""
+"""Test that folders and files are created private, and that others are reported with the command that fixes them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return private
 
 
-def test_folders_are_made_private_all_the_way(tmp_path: Path, umask_zero: None) -> None:
+def test_every_created_folder_is_private(tmp_path: Path, umask_zero: None) -> None:
     made = make_private_folder(tmp_path / "a" / "b" / "c")
     assert made == [str(tmp_path / "a" / "b" / "c"), str(tmp_path / "a" / "b"), str(tmp_path / "a")]
     assert make_private_folder(tmp_path / "a" / "b") == []
@@ -59,7 +59,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
         make_private_folder(tmp_path / "store" / "below")
 
 
-def test_sqlite_gives_its_companions_the_private_mode(folder: Path, umask_zero: None) -> None:
+def test_sqlite_creates_its_companion_files_with_the_private_mode(folder: Path, umask_zero: None) -> None:
     database = folder / "jobs.db"
     assert create_private_file(database) is True
     assert mode(database) == 0o600
@@ -74,7 +74,7 @@ def test_sqlite_gives_its_companions_the_private_mode(folder: Path, umask_zero: 
         connection.close()
 
 
-def test_an_existing_file_is_left_alone(folder: Path) -> None:
+def test_an_existing_file_is_left_unchanged(folder: Path) -> None:
     database = folder / "jobs.db"
     database.write_bytes(b"content")
     database.chmod(0o640)
@@ -83,7 +83,7 @@ def test_an_existing_file_is_left_alone(folder: Path) -> None:
     assert mode(database) == 0o640
 
 
-def test_a_link_to_nowhere_gets_a_private_target(folder: Path, umask_zero: None) -> None:
+def test_a_dangling_link_gets_a_private_target(folder: Path, umask_zero: None) -> None:
     (folder / "link.db").symlink_to(folder / "real.db")
     assert create_private_file(folder / "link.db") is True
     assert mode(folder / "real.db") == 0o600
@@ -94,7 +94,7 @@ def test_a_missing_folder_is_an_error_with_the_path(folder: Path) -> None:
         create_private_file(folder / "missing" / "jobs.db")
 
 
-def test_one_of_many_processes_makes_the_file(folder: Path) -> None:
+def test_one_of_many_processes_creates_the_file(folder: Path) -> None:
     program = (
         "import sys\nfrom jobdb.filesystem.permissions import create_private_file\n"
         "sys.stdin.read()\nprint(create_private_file(sys.argv[1]))"
@@ -117,7 +117,7 @@ def test_one_of_many_processes_makes_the_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal", "-gate"])
-def test_each_open_file_is_found_and_its_command_mends_it(folder: Path, suffix: str) -> None:
+def test_each_exposed_file_is_found_and_the_command_fixes_it(folder: Path, suffix: str) -> None:
     database = folder / "it's jobs.db"
     for each in ("", "-wal", "-shm", "-journal", "-gate"):
         create_private_file(f"{database}{each}")
@@ -142,7 +142,7 @@ def test_the_files_beside_a_links_target_are_the_ones_checked(folder: Path) -> N
     assert "real.db-wal" in warning
 
 
-def test_an_open_folder_is_found_and_its_command_mends_it(folder: Path) -> None:
+def test_an_exposed_folder_is_found_and_the_command_fixes_it(folder: Path) -> None:
     folder.chmod(0o755)
     [warning] = check_modes(folder / "jobs.db")
     assert warning.endswith(f"chmod 700 {folder}")
@@ -161,18 +161,18 @@ def test_the_working_folder_may_be_entered_but_not_written_by_others(
     assert "chmod go-w" in warning
 
 
-def test_a_sticky_folder_such_as_tmp_is_nobodys_fault(folder: Path) -> None:
+def test_a_sticky_folder_such_as_tmp_causes_no_warning(folder: Path) -> None:
     folder.chmod(0o1777)
     assert folder_warning(folder) is None
 
 
-def test_what_is_not_there_needs_no_warning(folder: Path) -> None:
+def test_missing_files_cause_no_warning(folder: Path) -> None:
     assert file_warning(folder / "nothing") is None
     assert folder_warning(folder / "nothing") is None
 
 
-def test_checking_drops_no_lock_of_this_process(folder: Path) -> None:
-    """POSIX drops a process's locks on a file when any descriptor for it is closed: so none may be opened."""
+def test_checking_releases_no_lock_of_this_process(folder: Path) -> None:
+    """POSIX drops a process's locks on a file when any descriptor of it is closed, so none may be opened."""
     database = folder / "jobs.db"
     create_private_file(database)
     connection = apsw.Connection(str(database))
@@ -198,7 +198,7 @@ def test_checking_drops_no_lock_of_this_process(folder: Path) -> None:
         connection.close()
 
 
-def test_a_file_beside_a_database_has_its_mode(folder: Path, umask_zero: None) -> None:
+def test_a_file_beside_a_database_has_the_databases_mode(folder: Path, umask_zero: None) -> None:
     database = folder / "jobs.db"
     assert create_companion(folder / "other.db-gate", folder / "other.db") and mode(folder / "other.db-gate") == 0o600
     database.touch(mode=0o660)
@@ -209,8 +209,8 @@ def test_a_file_beside_a_database_has_its_mode(folder: Path, umask_zero: None) -
 
 
 @needs(os.geteuid() == 0, "giving a file to another user needs root")
-def test_root_hands_over_what_it_has_made_and_nothing_else(folder: Path) -> None:
-    """Whoever owns the folder may put another name of a file of root's in the place of a new one."""
+def test_root_gives_the_owner_only_the_files_that_it_created(folder: Path) -> None:
+    """The owner of the folder may replace a new file by a hard link to a file of root."""
     os.chown(folder, 12345, 12346)
     secret = folder.parent / "secret"
     secret.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""Registries in the old format, and empty databases to import them into."""
+"""Fixtures of the legacy tests: registries in the old format, and empty databases to import them into."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def sample(_sample_made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_legacy() -> Callable[..., Path]:
-    """`write_registry` of the example's script."""
+    """Return `write_registry` of the example script."""
     function: Callable[..., Path] = generator.write_registry
     return function
 
 
 @pytest.fixture
 def open_database(tmp_path: Path) -> Iterator[Callable[..., Registry]]:
-    """Opens (and makes) databases by name; closes them at the end."""
+    """Open databases by name, creating missing ones; close them at the end."""
     opened: list[Registry] = []
 
     def open_one(name: str = "jobs.db", **options: Any) -> Registry:

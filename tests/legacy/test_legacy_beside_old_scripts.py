@@ -1,4 +1,4 @@
-"""Old scripts that keep writing during an import, and imports that are killed: nothing is half, nothing is lost."""
+"""Test old scripts that write during an import, and imports that are killed: nothing is partial, nothing is lost."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_old_writers_during_imports(tmp_path: Path, registry: Registry) -> None:
     }
 
 
-def test_a_writer_that_makes_the_lock_during_the_import_stops_it(
+def test_a_writer_that_creates_the_lock_during_the_import_stops_it(
     tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jobdb import Busy
@@ -134,7 +134,7 @@ def test_a_writer_that_makes_the_lock_during_the_import_stops_it(
 
 
 @pytest.mark.parametrize(("rounds", "processes"), [(40, 1), (10, 2)])
-def test_an_import_that_is_killed_leaves_all_or_nothing(
+def test_a_killed_import_leaves_all_or_nothing(
     sample: Path,
     tmp_path: Path,
     open_database: Callable[..., Registry],
@@ -183,7 +183,7 @@ def test_an_import_that_is_killed_leaves_all_or_nothing(
         assert registry_contents(registry) == expected
 
 
-def test_the_report_of_a_writer_that_is_in_the_middle_of_a_line(
+def test_a_line_that_is_still_being_written_is_reported_as_cut_short(
     tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path]
 ) -> None:
     jobs = make_legacy(tmp_path / "w")

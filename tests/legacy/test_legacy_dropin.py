@@ -1,4 +1,4 @@
-"""The old module's functions on the database, and the old script's commands."""
+"""Test the functions of the old module on the database, and the commands of the old script."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobdb.legacy.registry_connections import open_registries
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A workspace's folder of records, with an empty database beside it."""
+    """A folder of records in a workspace, with an empty database."""
     jobs = tmp_path / ".mam" / "jobs"
     jobs.mkdir(parents=True)
     Registry.open(tmp_path / ".jobdb" / "jobs.db", create=True).close()
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 BROKER = {"host": "mqtt.example", "port": 8883, "tls": True, "username": "a", "password": "hunter22"}
 
 
-def test_a_job_has_the_old_shape(folder: Path) -> None:
+def test_a_job_has_the_legacy_fields(folder: Path) -> None:
     record = old.register_job(
         folder, {"agent": "codex", "prompt": "sort", "broker": BROKER, "role": "x"}, timeout_sec=60
     )
@@ -60,7 +60,7 @@ def test_a_job_has_the_old_shape(folder: Path) -> None:
     assert old.list_jobs(folder) == [record]
 
 
-def test_a_job_goes_its_way(folder: Path) -> None:
+def test_a_job_runs_from_registration_to_its_end(folder: Path) -> None:
     first, second = (old.register_job(folder, agent="codex", prompt=text)["job_id"] for text in "ab")
     assert old.pick_pending(folder, agent="human") is None
     picked = old.pick_pending(folder, agent="codex")
@@ -80,7 +80,7 @@ def test_a_job_goes_its_way(folder: Path) -> None:
     assert old.pick_pending(folder) is None
 
 
-def test_what_is_wrong_is_said(folder: Path, tmp_path: Path) -> None:
+def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         old.load_job(folder, "nobody")
     with pytest.raises(UnknownJob, match="nobody"):
@@ -94,11 +94,11 @@ def test_what_is_wrong_is_said(folder: Path, tmp_path: Path) -> None:
         old.update_status(folder, job_id, "paused")
     with pytest.raises(AlreadyExists):
         old.register_job(folder, agent="codex", prompt="x", job_id=job_id)
-    with pytest.raises(DatabaseMissing, match="init"):
+    with pytest.raises(DatabaseMissing, match="create"):
         old.list_jobs(tmp_path / "elsewhere" / ".mam" / "jobs")
 
 
-def test_the_lock_keeps_old_scripts_out(folder: Path) -> None:
+def test_the_lock_excludes_old_scripts(folder: Path) -> None:
     import fcntl
 
     with old.registry_lock(folder):
@@ -109,13 +109,15 @@ def test_the_lock_keeps_old_scripts_out(folder: Path) -> None:
         old.register_job(folder, agent="codex", prompt="inside")
 
 
-def test_the_environment_names_the_database(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence_for_the_database(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert old.database_url(folder) == f"sqlite:///{tmp_path}/.jobdb/jobs.db"
     monkeypatch.setenv("JOBDB_URL", "sqlite:////elsewhere.db")
     assert old.database_url(folder) == "sqlite:////elsewhere.db"
 
 
-# A program of its own: it has one thread, so that the registry that it has used is closed before it forks.
+# A separate program: it has one thread, so the registry that it used is closed before it forks.
 _PICKERS = """
 import multiprocessing, sys
 from pathlib import Path
@@ -162,7 +164,7 @@ def shell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_commands(folder: Path) -> None:
+def test_the_commands_of_the_old_script(folder: Path) -> None:
     made = shell(folder, "register", "--prompt", "sort", "--agent", "codex", "--broker-host", "h", "--tls")
     assert made.returncode == 0, made.stderr
     job_id = made.stdout.strip()

@@ -1,4 +1,4 @@
-"""The export: a registry equal to the imported one, never over something newer, secrets only when asked for."""
+"""Test the export: equal to the imported registry, never over newer data, with secrets only on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Open = Callable[..., Registry]
 
 
 def compare(source: Path, copy: Path) -> int:
-    """Records equal as JSON, logs byte for byte; returns how many files were compared."""
+    """Compare records as JSON and logs byte for byte; return the number of files compared."""
     compared = 0
     for path in sorted(source.glob(".*/*/**/*")):
         if not path.is_file() or path.name == ".lock" or path.suffix == ".tmp" or path.name.startswith("bad0"):
@@ -34,7 +34,7 @@ def compare(source: Path, copy: Path) -> int:
     return compared
 
 
-def test_the_round_trip(sample: Path, tmp_path: Path, open_database: Open) -> None:
+def test_import_and_export_round_trip(sample: Path, tmp_path: Path, open_database: Open) -> None:
     first, second = open_database("first.db"), open_database("second.db")
     import_registry(first, sample)
     out = tmp_path / "out"
@@ -58,7 +58,7 @@ def test_files_are_private_and_nothing_is_left_behind(
         assert path.suffix != ".tmp"
 
 
-def test_exporting_again_changes_nothing(tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path]) -> None:
+def test_a_second_export_changes_nothing(tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path]) -> None:
     make_legacy(tmp_path / "w")
     import_registry(registry, tmp_path / "w")
     assert export_registry(registry, tmp_path / "w", with_secrets=True).counts[Outcome.UNCHANGED] == 12
@@ -66,7 +66,7 @@ def test_exporting_again_changes_nothing(tmp_path: Path, registry: Registry, mak
     assert export_registry(registry, tmp_path / "out", with_secrets=True).counts[Outcome.UNCHANGED] == 12
 
 
-def test_what_happened_since_is_written_too(sample: Path, registry: Registry, tmp_path: Path) -> None:
+def test_changes_since_the_import_are_exported(sample: Path, registry: Registry, tmp_path: Path) -> None:
     import_registry(registry, sample)
     claim = registry.claim(worker="w")
     assert claim is not None
@@ -87,7 +87,7 @@ def test_what_happened_since_is_written_too(sample: Path, registry: Registry, tm
 
 
 def test_rolling_back_and_forward_again(sample: Path, registry: Registry) -> None:
-    """Exported, worked on by the old scripts, imported again: the old scripts' work is taken over."""
+    """Export, let the old scripts work, import again: their changes are imported."""
     import_registry(registry, sample)
     native = registry.register(agent="codex", prompt="new here")
     export_registry(registry, sample, with_secrets=True)
@@ -99,7 +99,7 @@ def test_rolling_back_and_forward_again(sample: Path, registry: Registry) -> Non
     assert registry.get(native.job_id).status == "cancelled"
 
 
-def test_events_added_to_a_log_that_was_cut(
+def test_events_are_added_to_a_log_that_was_cut_short(
     tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path]
 ) -> None:
     jobs = make_legacy(tmp_path / "w")
@@ -117,7 +117,7 @@ def test_events_added_to_a_log_that_was_cut(
     assert json.loads(lines[-1])["detail"] == "more"
 
 
-def test_nothing_newer_is_written_over(sample: Path, registry: Registry) -> None:
+def test_nothing_newer_is_overwritten(sample: Path, registry: Registry) -> None:
     import_registry(registry, sample)
     records = [record for name, record in read_records(sample).items() if not name.startswith("bad")]
     running = [record["job_id"] for record in records if record["status"] == "running"]
@@ -151,7 +151,7 @@ def test_nothing_newer_is_written_over(sample: Path, registry: Registry) -> None
     assert {job_id: path(job_id).read_bytes() for job_id in before} == before
 
 
-def test_secrets_are_left_out_unless_asked_for(sample: Path, registry: Registry, tmp_path: Path) -> None:
+def test_secrets_are_left_out_unless_requested(sample: Path, registry: Registry, tmp_path: Path) -> None:
     import_registry(registry, sample)
     report = export_registry(registry, tmp_path / "out")
     written = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
@@ -164,7 +164,7 @@ def test_secrets_are_left_out_unless_asked_for(sample: Path, registry: Registry,
     assert {r.get("auth_token") for r in read_records(sample).values()} - {None} == secrets
 
 
-def test_it_waits_for_the_old_lock(tmp_path: Path, registry: Registry) -> None:
+def test_the_export_waits_for_the_legacy_lock(tmp_path: Path, registry: Registry) -> None:
     import fcntl
 
     jobs = tmp_path / "w" / ".mam" / "jobs"
@@ -179,7 +179,7 @@ def test_it_waits_for_the_old_lock(tmp_path: Path, registry: Registry) -> None:
         os.close(fd)
 
 
-def test_a_place_that_cannot_be_made(tmp_path: Path, registry: Registry) -> None:
+def test_a_target_folder_that_cannot_be_created(tmp_path: Path, registry: Registry) -> None:
     (tmp_path / "closed").mkdir()
     (tmp_path / "closed" / ".mam").write_text("a file")
     with pytest.raises(StorageFailed, match=r"\.mam"):

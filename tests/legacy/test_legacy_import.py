@@ -1,4 +1,4 @@
-"""The import: everything legal comes in whole, everything else is named, twice is once, newer stays."""
+"""Test the import: valid data is imported, all else is reported, a second import changes nothing, newer data stays."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def one_of(workspace: Path, **wanted: Any) -> str:
     raise AssertionError(wanted)
 
 
-def test_the_sample(sample: Path, registry: Registry) -> None:
+def test_the_sample_is_imported(sample: Path, registry: Registry) -> None:
     before = snapshot(sample)
     seen: list[tuple[int, int]] = []
     report = import_registry(registry, sample, progress=lambda done, total: seen.append((done, total)))
@@ -115,7 +115,7 @@ def test_events_of_both_logs_arrive_once(sample: Path, registry: Registry) -> No
     assert checked > 300
 
 
-def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry) -> None:
+def test_events_signed_by_agents_of_imported_jobs_are_accepted(sample: Path, registry: Registry) -> None:
     from tests.support.legacy_registry import generator
 
     job_id = next(
@@ -140,7 +140,7 @@ def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry
 
 
 def test_the_retained_end_of_a_job_without_a_log_is_its_end(sample: Path, registry: Registry) -> None:
-    """What the broker retained is the end that the record speaks of; and what is found of the log later fits to it."""
+    """The event that the broker retained is the recorded end, and a part of the log found later agrees with it."""
     from tests.support.legacy_registry import generator
 
     job_id = one_of(sample, status="running")
@@ -168,7 +168,7 @@ def test_the_retained_end_of_a_job_without_a_log_is_its_end(sample: Path, regist
 
 
 @pytest.mark.parametrize("state", ["empty", "imported", "changed"])
-def test_a_dry_run_writes_nothing_and_says_what_would_happen(sample: Path, registry: Registry, state: str) -> None:
+def test_a_dry_run_writes_nothing_and_reports_what_would_happen(sample: Path, registry: Registry, state: str) -> None:
     if state != "empty":
         import_registry(registry, sample)
     if state == "changed":
@@ -183,7 +183,7 @@ def test_a_dry_run_writes_nothing_and_says_what_would_happen(sample: Path, regis
     assert snapshot(sample) == before
 
 
-def test_what_changed_is_updated(sample: Path, registry: Registry) -> None:
+def test_changed_records_are_updated(sample: Path, registry: Registry) -> None:
     import_registry(registry, sample)
     pending, running = one_of(sample, status="pending"), one_of(sample, status="running")
     edit(sample, pending, status="running", updated_at="2027-01-01T00:00:00Z", agent_session="tmux:new", notes=[1])
@@ -244,7 +244,7 @@ def test_a_token_that_was_revoked_here_stays_revoked(sample: Path, registry: Reg
     assert registry.get(job_id).auth == "required"
 
 
-def test_what_is_newer_here_is_never_overwritten(sample: Path, registry: Registry) -> None:
+def test_jobs_that_are_newer_here_are_never_overwritten(sample: Path, registry: Registry) -> None:
     import_registry(registry, sample)
     running = one_of(sample, status="running")
     registry.cancel(running)
@@ -256,7 +256,7 @@ def test_what_is_newer_here_is_never_overwritten(sample: Path, registry: Registr
     assert registry.get(running).status is JobStatus.CANCELLED
 
 
-def test_what_was_claimed_or_given_a_new_token_here_is_left_alone(sample: Path, registry: Registry) -> None:
+def test_jobs_claimed_or_given_a_new_token_here_are_left_alone(sample: Path, registry: Registry) -> None:
     import_registry(registry, sample)
     claim = registry.claim(worker="here")
     assert claim is not None
@@ -281,14 +281,14 @@ def test_a_job_of_the_same_id_that_was_registered_here_stays(sample: Path, regis
     assert report.counts[Outcome.IMPORTED] == 199
 
 
-def test_an_older_file_that_was_put_back_changes_nothing(sample: Path, registry: Registry) -> None:
+def test_an_older_file_changes_nothing(sample: Path, registry: Registry) -> None:
     import_registry(registry, sample)
     job_id = one_of(sample, status="running")
     edit(sample, job_id, status="pending", updated_at="2020-01-01T00:00:00Z")
     assert "newer here" in rows(import_registry(registry, sample), Outcome.SKIPPED)[f"{job_id}.json"]
 
 
-def test_a_log_that_grew_is_read_on(sample: Path, registry: Registry) -> None:
+def test_new_lines_of_a_log_are_imported(sample: Path, registry: Registry) -> None:
     job_id = next(
         path.name.partition(".")[0]
         for path in sorted(jobs_of(sample).glob("*.events.log"))
@@ -311,7 +311,7 @@ def test_a_log_that_grew_is_read_on(sample: Path, registry: Registry) -> None:
     assert registry.publish(job_id, "progress").seq == last["seq"] + 2
 
 
-def test_an_event_that_has_another_content_here_is_not_merged(sample: Path, registry: Registry) -> None:
+def test_an_event_with_different_content_here_is_not_merged(sample: Path, registry: Registry) -> None:
     import_registry(registry, sample)
     path = next(
         path
@@ -324,11 +324,11 @@ def test_an_event_that_has_another_content_here_is_not_merged(sample: Path, regi
     path.write_text("\n".join([*lines, json.dumps(json.loads(lines[-1]) | {"seq": len(lines) + 1})]) + "\n")
     edit(sample, job_id, last_seq=len(lines) + 1, updated_at="2099-01-01T00:00:00Z")
     report = import_registry(registry, sample)
-    assert f"event {len(lines) + 1} has another content here" in rows(report, Outcome.SKIPPED)[f"{job_id}.json"]
+    assert f"event {len(lines) + 1} has other content here" in rows(report, Outcome.SKIPPED)[f"{job_id}.json"]
     assert registry.events(job_id)[-1].detail == "from here"
 
 
-def test_strange_things_in_the_folder(sample: Path, registry: Registry) -> None:
+def test_unexpected_entries_of_the_folder(sample: Path, registry: Registry) -> None:
     jobs = jobs_of(sample)
     (jobs / "folder.json").mkdir()
     (jobs / "dangling.json").symlink_to(sample / "nowhere")
@@ -341,7 +341,7 @@ def test_strange_things_in_the_folder(sample: Path, registry: Registry) -> None:
     report = import_registry(registry, sample)
     damaged = rows(report, Outcome.DAMAGED)
     assert "a folder" in damaged["folder.json"]
-    assert "leads nowhere" in damaged["dangling.json"]
+    assert "it is a dangling link" in damaged["dangling.json"]
     assert "a pipe" in damaged["pipe.json"]
     assert "no record orphan.json" in damaged["orphan.events.log"]
     assert "no record lonely.json" in damaged["../delegate_job_logs/lonely"]
@@ -357,7 +357,7 @@ def test_the_older_folder_name(tmp_path: Path, registry: Registry, make_legacy: 
     assert import_registry(registry, tmp_path / "w" / ".hermes" / "jobs").counts[Outcome.UNCHANGED] == 12
 
 
-def test_a_folder_that_may_only_be_read(sample: Path, registry: Registry) -> None:
+def test_a_read_only_folder_is_imported(sample: Path, registry: Registry) -> None:
     (jobs_of(sample) / ".lock").unlink()
     before = snapshot(sample)
     for path in [*sample.rglob("*"), sample]:
@@ -372,7 +372,7 @@ def test_a_folder_that_may_only_be_read(sample: Path, registry: Registry) -> Non
     }
 
 
-def test_what_is_no_registry_is_refused(tmp_path: Path, registry: Registry) -> None:
+def test_a_folder_that_is_not_a_registry_is_refused(tmp_path: Path, registry: Registry) -> None:
     with pytest.raises(InvalidInput):
         import_registry(registry, tmp_path / "missing")
 
@@ -398,7 +398,7 @@ def test_no_secret_is_readable_in_the_database(sample: Path, registry: Registry,
         assert secret not in printed
 
 
-def test_a_pruned_job_comes_back_only_with_a_record_that_has_changed(sample: Path, registry: Registry) -> None:
+def test_a_pruned_job_is_imported_again_only_if_its_record_has_changed(sample: Path, registry: Registry) -> None:
     job_id = one_of(sample, status="completed")
     import_registry(registry, sample)
     pruned = registry.prune(older_than_sec=0, limit=10_000, now_ms=2**42)

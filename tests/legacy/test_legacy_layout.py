@@ -1,4 +1,4 @@
-"""Where a registry is found, and that nothing but a regular file is ever opened."""
+"""Test where a registry is found, and that only regular files are opened."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make(folder: Path, *names: str) -> Path:
 
 
 @pytest.mark.parametrize("layout", [".mam", ".hermes"])
-def test_a_workspace_its_dot_folder_and_the_folder_itself(tmp_path: Path, layout: str) -> None:
+def test_a_registry_is_found_from_each_of_its_folders(tmp_path: Path, layout: str) -> None:
     jobs = make(tmp_path / layout / "jobs", "a.json")
     for given in (tmp_path, tmp_path / layout, jobs):
         found = find_registry(given)
@@ -38,18 +38,18 @@ def test_a_workspace_its_dot_folder_and_the_folder_itself(tmp_path: Path, layout
         assert found.audit == tmp_path / layout / "delegate_job_logs"
 
 
-def test_an_empty_registry_is_one(tmp_path: Path) -> None:
+def test_an_empty_registry_is_a_registry(tmp_path: Path) -> None:
     make(tmp_path / ".mam" / "jobs")
     assert find_registry(tmp_path).jobs == tmp_path / ".mam" / "jobs"
     assert count_records(find_registry(tmp_path)) == 0
 
 
-def test_a_copy_under_any_name(tmp_path: Path) -> None:
+def test_a_copy_is_found_under_any_name(tmp_path: Path) -> None:
     copy = make(tmp_path / "copy of the jobs", "a.json")
     assert find_registry(copy).jobs == copy
 
 
-def test_two_registries_are_not_chosen_between(tmp_path: Path) -> None:
+def test_two_registries_in_one_place_are_refused(tmp_path: Path) -> None:
     make(tmp_path / ".mam" / "jobs", "a.json")
     make(tmp_path / ".hermes" / "jobs")
     assert find_registry(tmp_path).jobs.parent.name == ".mam"
@@ -61,14 +61,14 @@ def test_two_registries_are_not_chosen_between(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "file", "missing"])
-def test_what_is_no_registry(tmp_path: Path, name: str) -> None:
+def test_folders_that_are_not_a_registry(tmp_path: Path, name: str) -> None:
     make(tmp_path / "nothing", "notes.txt")
     make(tmp_path, "file")
     with pytest.raises(InvalidInput):
         find_registry(tmp_path / name)
 
 
-def test_where_an_export_goes(tmp_path: Path) -> None:
+def test_the_target_of_an_export(tmp_path: Path) -> None:
     assert find_export_target(tmp_path / "new").jobs == tmp_path / "new" / ".mam" / "jobs"
     assert find_export_target(tmp_path / "jobs").jobs == tmp_path / "jobs"
     assert find_export_target(make(tmp_path / "empty")).jobs == tmp_path / "empty" / ".mam" / "jobs"
@@ -79,7 +79,7 @@ def test_where_an_export_goes(tmp_path: Path) -> None:
         find_export_target(tmp_path / "file")
 
 
-def test_names_tell_what_an_entry_is() -> None:
+def test_entries_are_classified_by_name() -> None:
     assert classify("a.b.json") is EntryKind.RECORD
     assert classify("a.events.log") is EntryKind.EVENT_LOG
     for name in (".a.json.tmp", "a.json.tmp", "a.json~", "a.tmp.4711"):
@@ -118,8 +118,8 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     assert kind("large") is DamageKind.TOO_LARGE
 
 
-def test_only_the_folder_that_is_named_may_be_a_link(tmp_path: Path) -> None:
-    """An agent that may write into a workspace must not have another registry read, or written, through it."""
+def test_only_the_named_folder_may_be_a_link(tmp_path: Path) -> None:
+    """An agent that may write to a workspace must not redirect reads or writes to another registry."""
     make(tmp_path / "real" / ".mam" / "jobs", "a.json")
     (tmp_path / "named").symlink_to(tmp_path / "real")
     assert find_registry(tmp_path / "named").jobs == tmp_path / "named" / ".mam" / "jobs"
@@ -135,7 +135,7 @@ def test_only_the_folder_that_is_named_may_be_a_link(tmp_path: Path) -> None:
                 look(workspace)
 
 
-def test_a_folder_in_an_open_one(tmp_path: Path) -> None:
+def test_a_folder_is_opened_relative_to_an_open_one(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "file").write_bytes(b"x")
     (tmp_path / "link").symlink_to(tmp_path / "logs")

@@ -1,4 +1,4 @@
-"""Lines of logs that are read in one match: what it takes for an event, the wire protocol's parser takes too, equal."""
+"""Test the fast path for log lines: what it reads as an event, the wire protocol's parser reads equally."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def line(separators: tuple[str, str] = COMPACT, **fields: Any) -> str:
 
 
 def matches_parser(text: str) -> bool:
-    """Whether it is read in one match, which must then be what the parser says."""
+    """Return whether the fast path reads the line, after checking that the parser agrees."""
     event = match_flat_line(text, JOB)
     if event is None:
         return False
@@ -78,7 +78,7 @@ def matches_parser(text: str) -> bool:
     st.integers(0, 300),
     st.sampled_from(["", "", '"', ",", " ", "{", "}", "0", "-", "\\", '"pct":1,']),
 )
-def test_no_line_is_read_as_what_the_parser_would_not_say(
+def test_an_altered_line_is_read_as_by_the_parser_or_not_at_all(
     separators: tuple[str, str], data: dict[str, Any], place: int, inserted: str
 ) -> None:
     text = line(separators, data=data)
@@ -98,7 +98,7 @@ def test_no_line_is_read_as_what_the_parser_would_not_say(
         {"hmac_kid": 2, "note": "é", "done": True},
     ],
 )
-def test_the_lines_of_the_old_scripts_are_read_so(separators: tuple[str, str], data: dict[str, Any]) -> None:
+def test_the_lines_of_the_old_scripts_are_matched(separators: tuple[str, str], data: dict[str, Any]) -> None:
     assert matches_parser(line(separators, data=data))
 
 
@@ -124,7 +124,7 @@ def test_every_other_line_is_left_to_the_parser(text: str) -> None:
     assert match_flat_line(text, JOB) is None
 
 
-def test_the_collectors_measures_are_put_back() -> None:
+def test_the_garbage_collectors_thresholds_are_restored() -> None:
     before = gc.get_threshold()
     with pytest.raises(RuntimeError), raised_gc_threshold():
         assert gc.get_threshold()[0] == GC_THRESHOLD

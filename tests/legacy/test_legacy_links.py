@@ -1,4 +1,4 @@
-"""Nothing is read or written through a link, a pipe or a file with two names that somebody put into a registry."""
+"""Test that nothing is read or written through links, pipes or hard-linked files planted in a registry."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def database_bytes(tmp_path: Path) -> bytes:
     return b"".join(path.read_bytes() for path in (tmp_path / "databases").iterdir())
 
 
-def test_links_among_records_and_logs_are_named_and_not_followed(
+def test_links_among_records_and_logs_are_reported_and_not_followed(
     tmp_path: Path, registry: Registry, make_legacy: Make, outside_file: Path
 ) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0, leftovers=0)
@@ -71,12 +71,12 @@ def test_links_among_records_and_logs_are_named_and_not_followed(
     assert found[f"{ids[3]}.json"] is DamageKind.LINK
     for number, name in ((4, "/events.ndjson"), (5, "/meta.json"), (6, "/status.json"), (7, "")):
         assert found[f"../delegate_job_logs/{ids[number]}{name}"] is DamageKind.LINK
-    assert report.counts[Outcome.IMPORTED] == len(ids) - 1  # the jobs themselves are taken over
+    assert report.counts[Outcome.IMPORTED] == len(ids) - 1  # the jobs themselves are imported
     registry.close()
     assert b"not-for-everybody" not in database_bytes(tmp_path)
 
 
-def test_an_audit_log_that_is_a_link_is_named(tmp_path: Path, registry: Registry, make_legacy: Make) -> None:
+def test_an_audit_log_that_is_a_link_is_reported(tmp_path: Path, registry: Registry, make_legacy: Make) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0)
     audit = jobs.parent / "delegate_job_logs"
     audit.rename(tmp_path / "logs")
@@ -86,10 +86,10 @@ def test_an_audit_log_that_is_a_link_is_named(tmp_path: Path, registry: Registry
     assert export_registry(registry, jobs, with_secrets=True).counts[Outcome.EXPORTED] == 0
 
 
-def test_a_record_that_becomes_a_pipe_meanwhile_is_no_wait(
+def test_a_record_that_becomes_a_pipe_does_not_block_the_import(
     tmp_path: Path, registry: Registry, make_legacy: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the listing and the opening; the opening itself is what must not wait."""
+    """It is replaced between listing and opening; the opening itself must not block."""
     jobs = make_legacy(tmp_path / "w", damaged=0)
     real, names = os.scandir, sorted(path.name for path in jobs.glob("*.json"))
 
@@ -116,7 +116,7 @@ def test_a_sparse_log_is_not_read(tmp_path: Path, registry: Registry, make_legac
     assert (found[f"{job_id}.json"], found[f"{other}.events.log"]) == (DamageKind.TOO_LARGE, DamageKind.TOO_LARGE)
 
 
-def test_an_export_writes_through_no_link_and_into_no_other_file(
+def test_an_export_follows_no_link_and_changes_no_other_file(
     tmp_path: Path, registry: Registry, make_legacy: Make, outside_file: Path
 ) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0)
@@ -146,7 +146,7 @@ def test_an_export_writes_through_no_link_and_into_no_other_file(
 
 
 @pytest.mark.parametrize("inside", [".mam", ".mam/jobs"])
-def test_an_export_goes_where_it_was_told(tmp_path: Path, registry: Registry, make_legacy: Make, inside: str) -> None:
+def test_a_target_behind_a_link_is_refused(tmp_path: Path, registry: Registry, make_legacy: Make, inside: str) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0)
     import_registry(registry, jobs)
     target = tmp_path / "elsewhere" / "jobs"
@@ -164,7 +164,7 @@ def test_an_export_goes_where_it_was_told(tmp_path: Path, registry: Registry, ma
     )
 
 
-def test_names_of_all_kinds_in_great_number(tmp_path: Path, registry: Registry, make_legacy: Make) -> None:
+def test_many_strange_names_are_reported(tmp_path: Path, registry: Registry, make_legacy: Make) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0, leftovers=0)
     for number in range(2000):
         (jobs / os.fsdecode(b"\xff\x1b[31m %d" % number)).write_bytes(b"")

@@ -1,4 +1,4 @@
-"""The old registry's lock: taken in turn, with a limit, and never made where it is only read."""
+"""Test the legacy lock: acquired in turn, with a time limit, and never created for reading."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_unlocked(path: Path) -> bool:
     return True
 
 
-def test_it_excludes_and_is_given_back(tmp_path: Path) -> None:
+def test_the_lock_excludes_others_and_is_released(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
     with registry_lock(tmp_path, timeout_sec=5, create=False) as lock:
         assert lock.held
@@ -59,7 +59,7 @@ def test_it_excludes_and_is_given_back(tmp_path: Path) -> None:
     assert is_unlocked(tmp_path / ".lock")
 
 
-def test_a_wait_past_the_limit_names_the_holder(tmp_path: Path) -> None:
+def test_a_timeout_names_the_holder(tmp_path: Path) -> None:
     with locked_by_other_process(tmp_path / ".lock") as process:
         with pytest.raises(Busy) as raised, registry_lock(tmp_path, timeout_sec=0.2, create=False):
             pass
@@ -67,14 +67,14 @@ def test_a_wait_past_the_limit_names_the_holder(tmp_path: Path) -> None:
             assert f"(pid {process.pid})" in (lock_holder(tmp_path / ".lock") or "")
             assert f"(pid {process.pid})" in str(raised.value)
         assert raised.value.waited_sec == 0.2
-    # The wait that was given up on must not keep the lock once it gets it.
+    # The abandoned wait must not keep the lock when it acquires it.
     deadline = time.monotonic() + 20
     while not is_unlocked(tmp_path / ".lock"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_it_is_taken_when_the_holder_leaves(tmp_path: Path) -> None:
+def test_the_lock_is_acquired_when_the_holder_releases_it(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -86,7 +86,7 @@ def test_it_is_taken_when_the_holder_leaves(tmp_path: Path) -> None:
     timer.join()
 
 
-def test_a_folder_without_a_lock_is_not_given_one(tmp_path: Path) -> None:
+def test_no_lock_file_is_created_for_reading(tmp_path: Path) -> None:
     with registry_lock(tmp_path, timeout_sec=1, create=False) as lock:
         assert not lock.held
         assert not lock.writer_appeared()
@@ -94,13 +94,13 @@ def test_a_folder_without_a_lock_is_not_given_one(tmp_path: Path) -> None:
         assert lock.writer_appeared()
 
 
-def test_an_export_makes_it_private(tmp_path: Path) -> None:
+def test_an_export_creates_a_private_lock_file(tmp_path: Path) -> None:
     with registry_lock(tmp_path, timeout_sec=1, create=True) as lock:
         assert lock.held
     assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_file_that_may_only_be_read_is_locked_too(tmp_path: Path) -> None:
+def test_a_read_only_lock_file_is_locked(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     path.touch(mode=0o400)
     path.chmod(0o400)
@@ -112,15 +112,15 @@ def test_a_file_that_may_only_be_read_is_locked_too(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_a_link_that_leads_nowhere_is_no_lock(tmp_path: Path) -> None:
+def test_a_dangling_link_is_not_a_lock(tmp_path: Path) -> None:
     (tmp_path / ".lock").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(Unusable, match="leads nowhere"), registry_lock(tmp_path, timeout_sec=1, create=False):
+    with pytest.raises(Unusable, match="is dangling"), registry_lock(tmp_path, timeout_sec=1, create=False):
         pass
 
 
 @pytest.mark.parametrize("create", [True, False])
-def test_a_lock_that_is_no_file_of_its_own_is_refused_at_once(tmp_path: Path, create: bool) -> None:
-    """A link would lock another file, a pipe would make us wait, and neither excludes an old script."""
+def test_a_lock_that_is_not_a_file_of_its_own_is_refused_at_once(tmp_path: Path, create: bool) -> None:
+    """A link would lock another file, a pipe would block, and neither excludes an old script."""
     path = tmp_path / ".lock"
     (tmp_path / "other").write_bytes(b"")
     for make in (
@@ -136,7 +136,7 @@ def test_a_lock_that_is_no_file_of_its_own_is_refused_at_once(tmp_path: Path, cr
     assert (tmp_path / "other").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_lock_that_was_replaced_meanwhile_is_taken_anew(tmp_path: Path) -> None:
+def test_a_lock_file_that_was_replaced_meanwhile_is_locked_again(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     fcntl.flock(fd, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Logs of the old registry: lines become events once each, the rest is kept, and the log can be written again."""
+"""Test legacy logs: each line becomes an event once, the rest is kept, and the log can be reproduced."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rewrite_log(found: JobLogs, kind: EntryKind) -> bytes:
     return render_log(found.forms[kind], payloads.__getitem__, kept)
 
 
-def test_a_sound_log_is_a_range() -> None:
+def test_an_intact_log_is_stored_as_a_range() -> None:
     found = read(line(1) + line(2) + line(3))
     assert [event.seq for event in found.events] == [1, 2, 3]
     assert found.forms[EVENTS] == "1-3"
@@ -62,7 +62,7 @@ def test_the_audit_log_adds_only_what_the_event_log_does_not_have() -> None:
     assert (found.notes, found.damage) == ([], {})
 
 
-def test_a_cut_last_line_is_named_and_kept() -> None:
+def test_a_truncated_last_line_is_reported_and_kept() -> None:
     found = read(line(1) + line(2)[:40])
     assert [event.seq for event in found.events] == [1]
     assert found.damage[EVENTS].kind is DamageKind.CUT_LINE
@@ -70,34 +70,34 @@ def test_a_cut_last_line_is_named_and_kept() -> None:
     assert found.forms[EVENTS] == "1 k !"
 
 
-def test_a_whole_last_line_without_a_line_break_is_no_damage() -> None:
+def test_a_complete_last_line_without_a_line_break_is_not_damage() -> None:
     found = read(line(1) + line(2).rstrip(b"\n"))
     assert len(found.events) == 2
     assert not found.damage
 
 
-def test_gaps_and_repeats_are_noted() -> None:
+def test_gaps_and_repetitions_are_noted() -> None:
     found = read(line(2) + line(2) + line(5))
     assert [event.seq for event in found.events] == [2, 5]
     assert found.notes == ["the event log repeats seq 2", "the logs have no event for seq 1, 3-4"]
     assert not found.damage
 
 
-def test_the_first_of_two_lines_of_one_seq_wins_and_the_other_is_named() -> None:
+def test_of_two_lines_with_one_seq_the_first_wins_and_the_other_is_reported() -> None:
     found = read(line(1, "first") + line(1, "second"), line(1, "third"))
     assert [event.detail for event in found.events] == ["first"]
     assert found.damage[EVENTS].kind is found.damage[AUDIT].kind is DamageKind.CONFLICTING_LINES
     assert "seq 1" in found.damage[EVENTS].reason
 
 
-def test_the_same_event_written_otherwise_is_the_same_event() -> None:
+def test_an_event_in_another_notation_is_the_same_event() -> None:
     other = json.dumps(json.loads(line(1)), indent=None, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     found = read(line(1), other)
     assert len(found.events) == 1
     assert not found.damage
 
 
-def test_lines_of_other_jobs_and_of_no_kind_are_named() -> None:
+def test_lines_of_other_jobs_and_invalid_lines_are_reported() -> None:
     found = read(line(1, job_id="other") + b"\xff\n" + b"[]\n" + b'{"hello": 1}\n' + b"\n" + line(1))
     assert [event.seq for event in found.events] == [1]
     reason = found.damage[EVENTS].reason
@@ -112,7 +112,7 @@ def test_many_bad_lines_are_counted() -> None:
     assert "and 7 more lines" in found.damage[EVENTS].reason
 
 
-def test_lines_that_say_nothing_are_stored_as_one_or_not_at_all() -> None:
+def test_runs_of_empty_lines_are_stored_as_one_or_not_at_all() -> None:
     found = read(b"\n" * 5000 + line(1) + b"{}\n" * 300 + b"\n" + line(2) + b"\n\n", b"\n")
     assert found.forms == {EVENTS: "b5000 1 k301 2 b2", AUDIT: "b1"}
     assert [(kept.number, kept.raw) for kept in found.kept] == [(5002, b"{}\n" * 300)]
@@ -121,20 +121,20 @@ def test_lines_that_say_nothing_are_stored_as_one_or_not_at_all() -> None:
     assert read(b"\nx").forms == {EVENTS: "k2 !"}
 
 
-def test_a_form_that_names_each_kept_line_is_still_understood() -> None:
-    """As imports wrote it before runs of lines were stored as one."""
+def test_a_form_with_one_entry_per_kept_line_is_still_read() -> None:
+    """Imports wrote such forms before runs of lines were stored as one."""
     assert render_log("k k 1 k !", {1: "one"}.__getitem__, iter([b"a", b"", b"z"])) == b"a\n\none\nz"
 
 
-def test_events_that_are_written_otherwise_are_known_to_be_in_their_log() -> None:
-    """An export must not add them once more at its end."""
+def test_events_in_another_notation_are_recognized_in_their_log() -> None:
+    """An export must not append them again."""
     found = read(line(1).replace(b"\n", b"\r\n") + b" " + line(2) + line(3))
     assert found.forms[EVENTS] == "k2 3 =1-2"
     assert seqs_in_form(found.forms[EVENTS]) == {1, 2, 3}
 
 
-def test_what_a_short_line_is_does_not_depend_on_those_before_it() -> None:
-    """Short lines are remembered with what they are: of one log, for in the other they may be something else."""
+def test_the_meaning_of_a_short_line_does_not_depend_on_earlier_lines() -> None:
+    """The classification of short lines is cached per log, since in another log it may differ."""
     found = read(b'{"a":1}\n' * 3, b'{"a":1}\n' * 3 + b"x\n" * 3)
     assert "line 3 " in found.damage[EVENTS].reason
     assert "line 4 " in found.damage[AUDIT].reason and "line 3 " not in found.damage[AUDIT].reason
@@ -142,7 +142,7 @@ def test_what_a_short_line_is_does_not_depend_on_those_before_it() -> None:
     assert "and 5 more" in many.damage[EVENTS].reason and "and 5 more" in many.damage[AUDIT].reason
 
 
-def test_a_line_that_shows_the_token_is_no_event_and_is_kept_masked() -> None:
+def test_a_line_that_contains_the_token_is_not_an_event_and_is_kept_masked() -> None:
     token = 'to"ken-äöü-123'
     raw = line(3, auth_token=token).rstrip(b"\n")
     found = read(raw + b"\n", secrets=(token,))
@@ -155,7 +155,7 @@ def test_a_line_that_shows_the_token_is_no_event_and_is_kept_masked() -> None:
     assert b"(left out)" in unmask(masked, {"auth_token": None})
 
 
-def test_an_unreal_timestamp_falls_back() -> None:
+def test_an_impossible_timestamp_falls_back() -> None:
     raw = line(1).replace(b"2026-06-19T09:32:00Z", b"2026-02-31T09:32:00Z")
     found = read_logs("abc", [(EVENTS, raw)], fallback_ms=77)
     assert found.events[0].recorded_ms == 77
@@ -176,14 +176,14 @@ LINES = st.one_of(
 
 @given(st.lists(LINES, max_size=8), st.lists(LINES, max_size=8), st.binary(max_size=20), st.integers(0, 60))
 @settings(deadline=None, max_examples=300)
-def test_any_log_is_written_again_byte_for_byte(events: list[bytes], audit: list[bytes], rest: bytes, cut: int) -> None:
+def test_any_log_is_reproduced_byte_for_byte(events: list[bytes], audit: list[bytes], rest: bytes, cut: int) -> None:
     whole = b"".join(audit) + line(4)
     found = read(b"".join(events) + rest, whole[: len(whole) - cut])
     seqs = [event.seq for event in found.events]
     assert seqs == sorted(set(seqs))
 
 
-def test_a_line_that_the_parser_takes_is_the_same_event() -> None:
+def test_a_line_that_the_parser_accepts_is_the_same_event() -> None:
     raw = line(3, "日本", pct=1.5).rstrip(b"\n")
     found, wire = parse_line(raw, "abc", fallback_ms=0), parse(raw)
     assert isinstance(found, LogEvent)
@@ -219,7 +219,7 @@ SPLICES = st.sampled_from(
 
 @given(PAYLOADS, STYLES, st.booleans(), SPLICES, st.integers(0, 400), st.integers(0, 3))
 @settings(deadline=None, max_examples=1500)
-def test_a_line_in_the_usual_form_is_what_the_parser_says(
+def test_a_line_in_the_usual_form_is_read_as_by_the_parser(
     payload: dict[str, Any], style: tuple[str, str], ascii_only: bool, splice: bytes, place: int, cut: int
 ) -> None:
     raw = json.dumps(payload, separators=style, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
@@ -236,13 +236,13 @@ def test_a_line_in_the_usual_form_is_what_the_parser_says(
 
 @given(PAYLOADS, st.sampled_from(list(range(7))))
 @settings(deadline=None, max_examples=300)
-def test_a_key_that_stands_there_twice_is_never_usual(payload: dict[str, Any], which: int) -> None:
+def test_a_line_with_a_duplicate_key_is_never_in_the_usual_form(payload: dict[str, Any], which: int) -> None:
     members = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in payload.items()]
     raw = ("{" + ",".join([*members, members[which]]) + "}").encode()
     assert parse_flat_line(raw, "abc", fallback_ms=0) is None
 
 
-def test_lines_as_the_old_scripts_write_them_are_usual() -> None:
+def test_lines_of_the_old_scripts_are_in_the_usual_form() -> None:
     for raw in (line(1), line(2, "step", pct=32, hmac_sig="ab" * 32), line(3, hmac_kid=2, attempt=1, ok=None)):
         found, wire = parse_flat_line(raw.rstrip(b"\n"), "abc", fallback_ms=0), parse(raw.rstrip(b"\n"))
         assert found is not None and (found.digest, found.payload) == (wire.digest, wire.text)

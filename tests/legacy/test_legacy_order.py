@@ -1,4 +1,4 @@
-"""The order of an import: jobs are recorded in the order of their creation, however many batches they come in."""
+"""Test the order of an import: jobs are recorded in the order of their creation, across batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_oldest_pending_job_is_claimed_first(sample: Path, registry: Registr
 
 @pytest.mark.parametrize("max_batch_jobs", [0, 1000])
 @pytest.mark.parametrize("max_bytes", [20_000, 1 << 20])
-def test_the_order_holds_across_portions(
+def test_the_order_holds_across_batches(
     tmp_path: Path,
     registry: Registry,
     make_legacy: Callable[..., Path],

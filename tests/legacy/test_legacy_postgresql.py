@@ -1,4 +1,4 @@
-"""The same import and export on a PostgreSQL server."""
+"""Test import and export on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from jobdb.legacy.format.damage import DamageKind
 from tests.support.databases import PostgresDatabase
 
 
-def test_the_round_trip_on_a_server(postgres_database: PostgresDatabase, sample: Path, tmp_path: Path) -> None:
+def test_import_and_export_round_trip_on_a_server(
+    postgres_database: PostgresDatabase, sample: Path, tmp_path: Path
+) -> None:
     with Registry.open(postgres_database.url) as registry:
         dry = import_registry(registry, sample, dry_run=True)
         real = import_registry(registry, sample)
@@ -30,7 +32,7 @@ def test_the_round_trip_on_a_server(postgres_database: PostgresDatabase, sample:
         assert import_registry(registry, sample).counts[Outcome.SKIPPED] == 1
 
 
-def test_what_a_server_cannot_hold_is_named(postgres_database: PostgresDatabase, sample: Path) -> None:
+def test_records_that_a_server_cannot_store_are_reported(postgres_database: PostgresDatabase, sample: Path) -> None:
     path = next(path for path in sorted(sample.glob(".mam/jobs/*.json")) if not path.name.startswith("bad"))
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"prompt": "a\0b"}))
     with Registry.open(postgres_database.url) as registry:
@@ -40,7 +42,7 @@ def test_what_a_server_cannot_hold_is_named(postgres_database: PostgresDatabase,
         assert report.counts[Outcome.IMPORTED] == 199
 
 
-def test_what_a_job_is_trusted_by_comes_over_to_a_server_and_back(
+def test_the_trust_state_of_a_job_survives_a_round_trip_over_a_server(
     postgres_database: PostgresDatabase, tmp_path: Path
 ) -> None:
     state = {

@@ -1,4 +1,4 @@
-"""Any legal record, through a database and out again, is equal as JSON."""
+"""Test that any valid record is equal as JSON after import and export."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(st.lists(records(), min_size=1, max_size=6, unique_by=lambda record: record["job_id"].lower()))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_import_and_export_give_the_same_registry(found: list[dict[str, Any]]) -> None:
+def test_any_registry_survives_import_and_export(found: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "source" / "jobs"
@@ -83,7 +83,7 @@ def test_import_and_export_give_the_same_registry(found: list[dict[str, Any]]) -
 
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=5), st.lists(st.binary(max_size=80), max_size=3))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_bytes_stop_an_import_or_become_a_job(files: list[bytes], logs: list[bytes]) -> None:
+def test_invalid_bytes_neither_stop_an_import_nor_become_a_job(files: list[bytes], logs: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as name:
         source = Path(name) / "jobs"
         source.mkdir()

@@ -1,4 +1,4 @@
-"""Reading in a second process gives what reading here gives, and ends with the import, however that ends."""
+"""Test the reading processes: they yield what reading here yields, and end with the import, however it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.legacy_registry import registry_contents, snapshot
 Open = Callable[..., Registry]
 
 
-def test_both_ways_answer_the_same(sample: Path) -> None:
+def test_reading_here_and_in_a_process_yield_the_same(sample: Path) -> None:
     layout = find_registry(sample)
     log = sorted(layout.jobs.glob("*.events.log"))[0]
     log.write_bytes(log.read_bytes() * 2 + b'{"cut')
@@ -37,7 +37,7 @@ def test_both_ways_answer_the_same(sample: Path) -> None:
             assert any(isinstance(answer, DeferredJob) for _, answer in expected) is defer_pending
 
 
-def test_large_files_come_in_several_answers(tmp_path: Path, make_legacy: Callable[..., Path]) -> None:
+def test_large_files_are_sent_in_several_answers(tmp_path: Path, make_legacy: Callable[..., Path]) -> None:
     jobs = make_legacy(tmp_path / "w", jobs=6, damaged=0)
     for path in jobs.glob("*.events.log"):
         path.write_bytes(path.read_bytes() + b"x" * 3_000_000 + b"\n")
@@ -61,7 +61,7 @@ def test_an_import_through_a_second_process(sample: Path, open_database: Open, m
 
 
 def test_modules_in_the_workspace_are_not_run(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent that works there may write any file into it, and the import is started there, with the key at hand."""
+    """An agent may write any file to the workspace in which the import, which has the key, is started."""
     layout = find_registry(sample)
     names = [path.name for path in layout.jobs.glob("*.json")]
     expected = list(readers.Reader(layout).read(names))
@@ -83,7 +83,9 @@ def test_modules_in_the_workspace_are_not_run(sample: Path, tmp_path: Path, monk
     assert not mark.exists()
 
 
-def test_an_environment_that_wants_tokens_is_known_there_too(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_processes_know_that_the_environment_requires_tokens(
+    sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layout = find_registry(sample)
     names = [path.name for path in layout.jobs.glob("*.json")]
     open_answers = list(readers.Reader(layout).read(names))
@@ -107,12 +109,12 @@ def test_a_reading_process_that_dies_stops_the_import(
         return process
 
     monkeypatch.setattr("jobdb.legacy.importing.importer.open_reader", killed)
-    with pytest.raises(Unusable, match="ended before its time"):
+    with pytest.raises(Unusable, match="ended unexpectedly"):
         import_registry(registry, sample)
     assert registry.jobs() == []
 
 
-def test_a_reading_process_ends_when_nobody_listens(tmp_path: Path, make_legacy: Callable[..., Path]) -> None:
+def test_a_reading_process_ends_when_its_pipes_are_closed(tmp_path: Path, make_legacy: Callable[..., Path]) -> None:
     make_legacy(tmp_path / "w")
     processes = readers.ReaderPool(find_registry(tmp_path / "w"), 2)
     for each in processes._processes:

@@ -1,4 +1,4 @@
-"""Records of the old registry: what is legal comes back equal, everything else is named and never raises."""
+"""Test legacy records: valid ones round-trip, all else is reported and never raises."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def damage_of(raw: bytes, name: str = "abc12345.json") -> DamageKind:
     return answer.kind
 
 
-def test_a_record_is_read_field_by_field() -> None:
+def test_every_field_of_a_record_is_read() -> None:
     record = parse_record(encode(LEGAL), "abc12345.json")
     assert isinstance(record, LegacyRecord)
     assert record.created_ms == 1781861400000
@@ -61,7 +61,7 @@ def test_a_record_is_read_field_by_field() -> None:
     assert record.as_document() == LEGAL
 
 
-def test_missing_optional_fields_get_the_old_defaults_and_stay_missing() -> None:
+def test_missing_optional_fields_get_the_old_defaults_and_are_not_exported() -> None:
     bare = {name: LEGAL[name] for name in FIELDS if name not in ("timeout_sec", "idle_timeout_sec", "auth_token")}
     del bare["expected_artifacts"]
     bare["broker"] = {"host": "localhost", "port": 1883}
@@ -119,7 +119,7 @@ def test_no_secret_is_shown() -> None:
         (b" " * (MAX_RECORD_BYTES + 1), DamageKind.TOO_LARGE),
     ],
 )
-def test_bytes_that_are_no_json_object(raw: bytes, kind: DamageKind) -> None:
+def test_bytes_that_are_not_a_json_object(raw: bytes, kind: DamageKind) -> None:
     assert damage_of(raw) is kind
 
 
@@ -192,12 +192,12 @@ def test_bytes_that_are_no_json_object(raw: bytes, kind: DamageKind) -> None:
         ({"jobdb_state": {"version": 1, "kid": 2}, "auth_token": None}, DamageKind.BAD_STATE),
     ],
 )
-def test_fields_that_are_not_what_they_must_be(change: dict[str, Any], kind: DamageKind) -> None:
+def test_fields_with_invalid_values(change: dict[str, Any], kind: DamageKind) -> None:
     assert damage_of(encode(LEGAL | change)) is kind
 
 
 def test_register_and_import_refuse_the_same_topics() -> None:
-    """One function decides; register only takes a slash at the end off first."""
+    """One function decides; register only removes a trailing slash first."""
     for topic in ("a/#", "+", "", "$SYS", "a\0b", "a\nb", "\ud800", "x" * 1025, "a/" * 200 + "b"):
         assert topic_prefix_error(topic)
         with pytest.raises(InvalidInput):
@@ -221,7 +221,7 @@ def test_a_missing_field_is_not_guessed(name: str) -> None:
     assert damage_of(encode(record)) is DamageKind.MISSING_FIELD
 
 
-def test_the_name_of_the_file_must_be_the_id() -> None:
+def test_the_file_name_must_be_the_job_id() -> None:
     assert damage_of(encode(LEGAL), "ABC12345.json") is DamageKind.WRONG_ID
     assert damage_of(encode(LEGAL), "abc12345.json.json") is DamageKind.WRONG_ID
 
@@ -291,7 +291,7 @@ def test_every_legal_record_survives(record: dict[str, Any], indent: int | None,
 @given(st.binary(max_size=400), st.text(max_size=20))
 @example(encode(LEGAL), "abc12345.json")
 @settings(deadline=None, max_examples=400)
-def test_no_bytes_raise_and_none_become_a_record_by_chance(raw: bytes, name: str) -> None:
+def test_arbitrary_bytes_neither_raise_nor_become_a_record(raw: bytes, name: str) -> None:
     answer = parse_record(raw, name)
     if isinstance(answer, LegacyRecord):
         assert json.loads(raw) == answer.as_document()
@@ -309,14 +309,14 @@ def test_a_record_with_one_byte_changed_never_raises(data: st.DataObject) -> Non
 
 @given(st.integers(0, 10**6))
 @settings(deadline=None, max_examples=100)
-def test_a_record_that_is_cut_is_never_a_record(length: int) -> None:
+def test_a_truncated_record_is_never_a_record(length: int) -> None:
     raw = encode(LEGAL)
     cut = raw[: length % len(raw)]
     assert damage_of(cut) in (DamageKind.EMPTY, DamageKind.CUT_SHORT)
 
 
 @given(st.integers(min_value=-62_135_596_800, max_value=253_402_300_799))
-def test_times_survive(second: int) -> None:
+def test_times_survive_a_round_trip(second: int) -> None:
     assert parse_time(format_time(second * 1000)) == second * 1000
 
 
@@ -327,7 +327,7 @@ ODD = st.sampled_from([None, True, 0, 1, -1, 1.0, 2**53, "", "x" * 300, [], [1],
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, *(f"broker.{name}" for name in USUAL["broker"])]), ODD, max_size=2))
 @settings(deadline=None, max_examples=1000)
-def test_a_usual_record_is_read_as_every_other(changes: dict[str, Any]) -> None:
+def test_the_fast_path_for_usual_records_equals_the_general_one(changes: dict[str, Any]) -> None:
     document = copy.deepcopy(USUAL)
     for name, value in changes.items():
         place, _, member = name.partition(".")
@@ -343,7 +343,7 @@ def test_a_usual_record_is_read_as_every_other(changes: dict[str, Any]) -> None:
         assert quick.fingerprint() == full.fingerprint()
 
 
-def test_what_no_broker_takes_as_a_topic() -> None:
+def test_topics_that_no_broker_accepts() -> None:
     assert topic_error("x" * 65_535) is topic_error("jobdb/jobs/a b/\u00e9/events") is topic_error("a/" * 200) is None
     for topic in ("", "x" * 65_536, "\u65e5" * 21_846, "a/" * 201, "$SYS", "a/#", "a\x7f", "\U0001fffe", "\ud800"):
         assert topic_error(topic), topic[:20]

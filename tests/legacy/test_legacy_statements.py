@@ -1,4 +1,4 @@
-"""The named tuples of rows have the columns of their statements, in their order."""
+"""Test that the named tuples of rows have the columns of their statements, in order."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from jobdb.legacy.importing.verification import SealedColumns
 
 
 def columns(statement: Statement) -> tuple[str, ...]:
-    """The names of what a SELECT returns."""
+    """Return the column names of a SELECT."""
     selected = re.search(r"SELECT (.*?)\sFROM", statement.text, re.DOTALL)
     assert selected is not None
     return tuple(re.split(r"[ .]", column.strip())[-1] for column in selected[1].split(","))
 
 
-def test_rows_that_are_read() -> None:
+def test_named_tuples_match_the_columns_read() -> None:
     assert columns(LEGACY.legacy_job) == columns(LEGACY.legacy_jobs) == JobRow._fields
     assert columns(LEGACY.legacy_new_job_rows) == (*SealedColumns._fields, *STORED_COLUMNS)
     assert columns(LEGACY.legacy_events) == ("job", *EventValues._fields)
     assert columns(LEGACY.legacy_lines) == ("job", *LineValues._fields)
 
 
-def test_rows_that_are_written() -> None:
-    """SQLite numbers the parameters of a statement as they appear in it, and rows are bound as they are."""
+def test_named_tuples_match_the_columns_written() -> None:
+    """SQLite numbers parameters in the order of their appearance, and rows are bound by position."""
     for statement, names in (
         (LEGACY.legacy_insert_job, batch_writer.JOB_PARAMETERS),
         (LEGACY.legacy_insert_spec, batch_writer.SPEC_PARAMETERS),

@@ -1,4 +1,4 @@
-"""Trust does not get lost on the way out and back: signatures, revocations, attempts and what subscribers accepted."""
+"""Test that export and import keep the trust state: signatures, revocations, attempts, positions of subscribers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def signed(job_id: str, seq: int, token: str, *, kid: int = 1, attempt: int | No
 
 
 def transfer(source: Registry, target: Registry, folder: Path, *, with_secrets: bool) -> None:
-    """Out of one database and into another."""
+    """Export from one database and import into another."""
     assert export_registry(source, folder, with_secrets=with_secrets).ok
     assert import_registry(target, folder).ok
 
@@ -53,7 +53,7 @@ def exported(registry: Registry, folder: Path, **options: Any) -> dict[str, Any]
     return {path.name: json.loads(path.read_bytes()) for path in folder.rglob("jobs/*.json")}
 
 
-def test_a_job_whose_token_was_left_out_accepts_nothing_until_it_has_a_new_one(
+def test_a_job_without_its_exported_token_accepts_nothing_until_it_has_a_new_one(
     tmp_path: Path, open_database: Open
 ) -> None:
     first, second = open_database("first.db"), open_database("second.db")
@@ -74,7 +74,7 @@ def test_a_job_whose_token_was_left_out_accepts_nothing_until_it_has_a_new_one(
     before = read_records(tmp_path / "out")
     assert exported(second, tmp_path / "again") == exported(second, tmp_path / "clear", with_secrets=True) == before
     assert import_registry(second, tmp_path / "out").counts[Outcome.UNCHANGED] == 1
-    # The true token opens the job when it comes after all; otherwise a new one does.
+    # The real token opens the job if it is imported later; otherwise a new one does.
     with_token = open_database("third.db")
     import_registry(with_token, tmp_path / "out")
     export_registry(first, tmp_path / "true", with_secrets=True)
@@ -99,7 +99,7 @@ def test_a_stale_attempt_stays_stale(tmp_path: Path, open_database: Open) -> Non
     transfer(first, second, tmp_path / "out", with_secrets=True)
     assert second.get("j").attempt == 2
     assert second.accept(stale, subscriber="other").verdict is Verdict.STALE_ATTEMPT
-    # A job that was claimed and never said anything counts too, also when an old script has written its record since.
+    # A job that was claimed without an event counts too, even if an old script has written its record since.
     first.register(agent="a", prompt="p", job_id="quiet")
     assert first.claim(worker="w1", job_id="quiet") is not None
     first.release("quiet", attempt=1)
@@ -110,7 +110,7 @@ def test_a_stale_attempt_stays_stale(tmp_path: Path, open_database: Open) -> Non
     assert (second.get("quiet").attempt, second.get("quiet").last_seq) == (1, 5)
 
 
-def test_what_a_subscriber_accepted_is_not_accepted_again(tmp_path: Path, open_database: Open) -> None:
+def test_events_that_a_subscriber_accepted_are_not_accepted_again(tmp_path: Path, open_database: Open) -> None:
     first, second = open_database("first.db"), open_database("second.db")
     first.register(agent="a", prompt="p", job_id="j")
     for _ in range(4):
@@ -132,7 +132,7 @@ def test_what_a_subscriber_accepted_is_not_accepted_again(tmp_path: Path, open_d
         (each.start_seq, each.last_seq, each.handled_seq)
         for each in third.engine.subscriptions(job_id="j", subscriber="orch", limit=9)
     ]
-    # What it accepted later is taken over by the next import, and never the other way round.
+    # The next import adds what it accepted later, and never the reverse.
     first.publish("j", "progress")
     late = first.events("j")[-1].payload
     first.accept(late, subscriber="orch")
@@ -142,16 +142,16 @@ def test_what_a_subscriber_accepted_is_not_accepted_again(tmp_path: Path, open_d
     assert third.accept(late, subscriber="orch").verdict is Verdict.DUPLICATE
 
 
-def test_a_registry_without_subscribers_says_so(tmp_path: Path, registry: Registry, open_database: Open) -> None:
+def test_an_export_without_subscribers_records_that(tmp_path: Path, registry: Registry, open_database: Open) -> None:
     first = open_database("first.db")
     first.register(agent="a", prompt="p", job_id="j")
     first.publish("j", "progress")
     export_registry(first, tmp_path / "out", with_secrets=True)
-    assert "jobdb_state" not in record_in(tmp_path / "out", "j").read_text()  # the old form says it all
+    assert "jobdb_state" not in record_in(tmp_path / "out", "j").read_text()  # the old form contains everything
     assert import_registry(registry, tmp_path / "out").trust()["without_subscribers"] == 1
 
 
-def test_versions_of_tokens_and_their_ends_are_kept(tmp_path: Path, open_database: Open) -> None:
+def test_token_versions_and_their_expiries_are_kept(tmp_path: Path, open_database: Open) -> None:
     first, second = open_database("first.db"), open_database("second.db")
     first.register(agent="a", prompt="p", job_id="j")
     first.publish("j", "started")
@@ -174,7 +174,7 @@ def test_versions_of_tokens_and_their_ends_are_kept(tmp_path: Path, open_databas
     import_registry(third, tmp_path / "fresh")
     assert import_registry(third, tmp_path / "out").counts[Outcome.UPDATED] == 1
     assert [(info.kid, info.state) for info in third.tokens.list("j")] == [(1, "revoked"), (2, "current")]
-    # A revocation elsewhere is taken over, and a key in its overlap is not carried.
+    # A revocation elsewhere is imported, and a key in its overlap is not.
     first.tokens.rotate("j", overlap_sec=3600)
     assert exported(first, tmp_path / "fresh", with_secrets=True)["j.json"]["jobdb_state"]["kid"] == 3
 
@@ -202,7 +202,7 @@ def test_a_revoked_token_stays_revoked(tmp_path: Path, open_database: Open, with
     assert (row.outcome, row.reason.split(";")[0]) == (Outcome.SKIPPED, "its token was revoked here")
 
 
-def test_an_environment_that_wants_tokens_closes_jobs_that_have_none(
+def test_an_environment_that_requires_tokens_closes_jobs_without_one(
     tmp_path: Path, open_database: Open, make_legacy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0)
@@ -225,12 +225,12 @@ def test_an_environment_that_wants_tokens_closes_jobs_that_have_none(
         for job_id in without:
             assert database.get(job_id).auth == "required"
             assert database.accept(unsigned(job_id, 99), subscriber="s").verdict is Verdict.UNSIGNED
-        # Nothing was added to the files' story: an export is what was imported.
+        # The files have not changed: the export equals the import.
         assert exported(database, tmp_path / f"{id(database)}", with_secrets=True) == read_records(tmp_path / "w")
         assert import_registry(database, jobs).counts[Outcome.UNCHANGED] == len(read_records(tmp_path / "w"))
 
 
-def test_short_tokens_are_named(tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path]) -> None:
+def test_short_tokens_are_reported(tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path]) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0)
     name, record = next(
         (name, record) for name, record in read_records(tmp_path / "w").items() if record.get("auth_token")
@@ -272,7 +272,7 @@ SEQS = st.integers(0, 9)
 
 @st.composite
 def states(draw: st.DrawFn) -> dict[str, Any]:
-    """A state as an export may write it, and sometimes one that nobody wrote so."""
+    """Generate a state as an export may write it, and sometimes an invalid one."""
     kid = draw(st.sampled_from([1, 2, 3]))
     state: dict[str, Any] = {"version": 1}
     if draw(st.booleans()):
@@ -316,7 +316,7 @@ RECORD = {
 
 @given(states(), st.sampled_from([None, "", "A" * 43, "short"]))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_state_comes_back_equal_or_is_named(
+def test_any_state_round_trips_or_is_reported(
     tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any], token: str | None
 ) -> None:
     folder = tmp_path_factory.mktemp("state")
@@ -338,7 +338,7 @@ def test_any_state_comes_back_equal_or_is_named(
             assert registry.accept(unsigned("j", 50), subscriber="new").verdict is Verdict.UNSIGNED
 
 
-def test_what_stands_in_for_keys_is_sealed_like_any_other(tmp_path: Path, open_database: Open) -> None:
+def test_placeholder_keys_are_sealed_like_any_other(tmp_path: Path, open_database: Open) -> None:
     first, second = open_database("first.db"), open_database("second.db")
     first.register(agent="a", prompt="p", job_id="j")
     transfer(first, second, tmp_path / "out", with_secrets=False)
@@ -348,13 +348,13 @@ def test_what_stands_in_for_keys_is_sealed_like_any_other(tmp_path: Path, open_d
     assert (kid, revoked) == (1, 1) and length > 43
 
 
-def test_the_name_of_the_state_is_nobody_elses(registry: Registry) -> None:
+def test_the_name_of_the_state_field_is_reserved(registry: Registry) -> None:
     with pytest.raises(InvalidInput, match="jobdb_state"):
         registry.register(agent="a", prompt="p", extra={"jobdb_state": {}})
 
 
 def test_a_closed_job_follows_its_file_and_stays_closed(tmp_path: Path, open_database: Open) -> None:
-    """Also when the old script that wrote the file has dropped the state, or the token there was never known here."""
+    """So too if the old script that wrote the file has dropped the state, or its token was never known here."""
     first, second = open_database("first.db"), open_database("second.db")
     first.register(agent="a", prompt="p", job_id="j")
     transfer(first, second, tmp_path / "out", with_secrets=False)
@@ -368,7 +368,7 @@ def test_a_closed_job_follows_its_file_and_stays_closed(tmp_path: Path, open_dat
     assert (second.get("j").status, second.get("j").auth) == ("completed", "required")
     assert [info.state for info in second.tokens.list("j")] == ["revoked"]
     assert import_registry(second, tmp_path / "out").counts[Outcome.UNCHANGED] == 1
-    # A job that was known as one without a token, and is signed elsewhere meanwhile.
+    # A job that had no token here, and was signed elsewhere since.
     third = open_database("third.db")
     import_registry(third, tmp_path / "out")
     assert third.get("j").auth == "never"

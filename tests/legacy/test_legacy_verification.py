@@ -1,4 +1,4 @@
-"""The proof of an import: what is not in the database as in the files rolls the import back, or leaves the job out."""
+"""Test the verification of an import: a difference from the files rolls the import back or leaves the job out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _other_digest(rows: Any) -> Any:
         ("legacy_insert_line", lambda rows: [(*row[:-1], row[-1] + b" ") for row in rows]),
     ],
 )
-def test_an_import_that_wrote_something_else_is_taken_back(
+def test_an_import_that_wrote_different_data_is_rolled_back(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, statement: str, wrong: Any
 ) -> None:
     real = SqliteTransaction.run_rows
@@ -72,7 +72,7 @@ def test_an_import_that_wrote_something_else_is_taken_back(
     "lines", [0, 1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, ROWS_PER_INSERT + 1, 3 * ROWS_PER_INSERT + 7]
 )
 @pytest.mark.parametrize("names", [("job", "log", "number", "raw"), ("raw", "number", "log", "job")])
-def test_rows_that_go_together_are_all_written_each_as_it_is(
+def test_rows_of_a_batch_are_all_written_unchanged(
     sample: Path, registry: Registry, lines: int, names: tuple[str, ...]
 ) -> None:
     import_registry(registry, sample)
@@ -93,7 +93,7 @@ def _one_event_less(real: Any) -> Any:
     return lambda source, trust: real(source, trust)._replace(event_form="2-3")
 
 
-def test_a_job_that_would_not_stay_the_same_is_named_and_left(
+def test_a_job_that_would_change_is_reported_and_left_out(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -103,7 +103,7 @@ def test_a_job_that_would_not_stay_the_same_is_named_and_left(
     assert registry.jobs() == []
 
 
-def test_logs_that_would_not_stay_the_same_are_named_with_their_job(
+def test_logs_that_would_change_are_reported_with_their_job(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = sorted(sample.glob(".*/jobs/*.events.log"))[0]

@@ -14,7 +14,7 @@ from tests.support.requirements import find_program, has_module, require, requir
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    """Mosquitto, or amqtt where it is not installed."""
+    """Start Mosquitto, or amqtt if Mosquitto is not installed."""
     folder = tmp_path / "broker"
     folder.mkdir()
     require_broker()
@@ -26,7 +26,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
 def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    """Each broker in turn. At least one must be installed."""
+    """Start each broker in turn. At least one must be installed."""
     folder = tmp_path / "broker"
     folder.mkdir()
     require_broker()
@@ -44,10 +44,10 @@ def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
     require_mosquitto()
     started: list[Mosquitto] = []
 
-    def make(**how: object) -> Mosquitto:
+    def make(**options: object) -> Mosquitto:
         folder = tmp_path / f"mosquitto{len(started)}"
         folder.mkdir()
-        server = Mosquitto(folder, **how)  # type: ignore[arg-type]
+        server = Mosquitto(folder, **options)  # type: ignore[arg-type]
         started.append(server)
         server.start()
         return server
@@ -59,14 +59,14 @@ def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
 
 @pytest.fixture
 def harness(tmp_path: Path, broker: Broker) -> Iterator[BrokerHarness]:
-    """A registry beside a broker."""
+    """A registry whose jobs use the broker."""
     with BrokerHarness(tmp_path / "db" / "jobs.db", broker.port) as made:
         yield made
 
 
 @pytest.fixture
 def make_harness(tmp_path: Path) -> Iterator[Callable[[Broker], BrokerHarness]]:
-    """Make registries beside a given broker."""
+    """Create registries whose jobs use a given broker."""
     made: list[BrokerHarness] = []
 
     def make(server: Broker) -> BrokerHarness:

@@ -1,4 +1,4 @@
-"""The commands that speak MQTT, as processes: relay, ticket, publish --deliver and --ticket, subscribe --broker."""
+"""Test the MQTT commands as processes: relay, ticket, publish --deliver and --ticket, subscribe --broker."""
 
 from __future__ import annotations
 
@@ -73,9 +73,7 @@ def _wait_until_it_says(process: subprocess.Popen[str], what: str) -> None:
         assert line, f"it ended and did not say {what!r}"
 
 
-def test_relay_runs_until_it_is_told_to_stop(
-    run: Run, start_process: Callable[..., subprocess.Popen[str]], job: str
-) -> None:
+def test_relay_runs_until_stopped(run: Run, start_process: Callable[..., subprocess.Popen[str]], job: str) -> None:
     relay = start_process("relay")
     for _ in range(3):
         assert run("publish", job, "progress").returncode == 0
@@ -86,7 +84,7 @@ def test_relay_runs_until_it_is_told_to_stop(
     assert "delivered 3 events; 0 waiting" in err and "connected to the broker" in err
 
 
-def test_relay_once_says_what_is_left(run: Run, job: str, broker: Broker) -> None:
+def test_relay_once_reports_what_is_left(run: Run, job: str, broker: Broker) -> None:
     broker.stop()
     run("publish", job, "progress")
     done = run("relay", "--once", "--timeout-sec", "4")
@@ -132,7 +130,7 @@ def test_a_ticket_from_issue_to_the_jobs_end(
     assert done.returncode == 1 and "cannot follow" in done.stderr
 
 
-def test_a_tickets_event_is_kept_and_relayed_later(run: Run, job: str, broker: Broker) -> None:
+def test_an_undelivered_ticket_event_is_kept_and_relayed_later(run: Run, job: str, broker: Broker) -> None:
     assert run("ticket", job, "-o", "t").returncode == 0
     broker.stop()
     done = run("publish", "--ticket", "t", "started")
@@ -153,7 +151,7 @@ def test_ticket_to_stdout_and_as_facts(run: Run, job: str) -> None:
     assert json.loads(facts)["attempt"] == 1 and json.loads(secret)["token"] not in facts
 
 
-def test_subscribe_over_a_broker_says_what_it_refuses(
+def test_subscribe_over_a_broker_reports_refusals(
     run: Run, start_process: Callable[..., subprocess.Popen[str]], job: str, broker: Broker
 ) -> None:
     watcher = start_process(
@@ -161,8 +159,8 @@ def test_subscribe_over_a_broker_says_what_it_refuses(
     )
     _wait_until_it_says(watcher, "subscribed to")
     assert watcher.stderr is not None and watcher.stdout is not None
-    with RawClient(broker.port) as third:
-        third.say(f"jobdb/jobs/{job}/events", '{"schema_version":1,"secret":"hush"}')
+    with RawClient(broker.port) as client:
+        client.publish(f"jobdb/jobs/{job}/events", '{"schema_version":1,"secret":"hush"}')
         assert "refused: malformed" in watcher.stderr.readline()
     assert run("publish", job, "progress", "--deliver").returncode == 0
     assert json.loads(watcher.stdout.readline())["seq"] == 1
@@ -183,6 +181,6 @@ def test_subscribe_over_a_broker_says_what_it_refuses(
         ("subscribe", "JOB", "-s", "x", "--from-broker", "--topic", "a/#"),
     ],
 )
-def test_what_makes_no_sense_is_refused(run: Run, job: str, words: tuple[str, ...]) -> None:
+def test_contradictory_options_are_refused(run: Run, job: str, words: tuple[str, ...]) -> None:
     done = run(*(job if word == "JOB" else word for word in words))
     assert done.returncode == 2 and done.stderr.startswith("jobdb: ") and "Traceback" not in done.stderr

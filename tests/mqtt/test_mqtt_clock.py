@@ -1,4 +1,4 @@
-"""A machine boots with its clock ahead, works, and dies; then its clock is right. As processes, under faketime."""
+"""Test a machine that works with its clock ahead and dies, and whose clock is then right: processes under faketime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ YEARS_MS = 9 * 366 * 86_400_000
 
 @pytest.fixture
 def clock_ahead_env(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process whose clock is years ahead."""
+    """Return the environment of a process whose clock is years ahead."""
     found = [path for pattern in LIBRARIES for path in glob.glob(pattern)]
     require(found, "libfaketime is not installed: apt-get install faketime")
     return {
@@ -34,7 +34,7 @@ def clock_ahead_env(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_what_was_leased_by_a_clock_that_was_ahead_is_taken_over(
+def test_a_lease_from_a_clock_that_was_ahead_is_taken_over(
     broker: Broker, tmp_path: Path, clock_ahead_env: dict[str, str]
 ) -> None:
     def call(*words: str) -> None:
@@ -68,7 +68,7 @@ def test_what_was_leased_by_a_clock_that_was_ahead_is_taken_over(
         assert harness.registry.get("early").status is JobStatus.PENDING
 
 
-def test_a_ticket_s_relay_is_taken_over_likewise(harness: BrokerHarness, tmp_path: Path) -> None:
+def test_a_ticket_relay_lease_from_a_clock_that_was_ahead_is_taken_over(harness: BrokerHarness, tmp_path: Path) -> None:
     harness.job(job_id="j")
     harness.registry.claim(worker="remote", job_id="j", lease_sec=None)
     ticket = issue_ticket(harness.registry, "j", environment=harness.environment)
@@ -84,10 +84,10 @@ def test_a_ticket_s_relay_is_taken_over_likewise(harness: BrokerHarness, tmp_pat
         assert not outbox.acquire_lease("another's", 15_000)
 
 
-def test_what_was_recorded_by_a_clock_that_was_ahead_is_taken_from_the_database(
+def test_events_from_a_clock_that_was_ahead_are_backfilled_from_the_database(
     harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker has lost it. The feed of all jobs goes on behind it, too."""
+    """The broker has lost the event. The feed of all jobs continues after it as well."""
     store = harness.registry.engine.store
     right = store.clock
     job = harness.job(job_id="j")

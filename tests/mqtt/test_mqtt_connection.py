@@ -1,4 +1,4 @@
-"""One connection to a broker, from its beginning to its end."""
+"""Test one connection to a broker, from opening to closing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _connection(broker: Broker) -> Connection:
     return connection
 
 
-def test_what_was_handed_over_arrives_although_the_connection_is_ended_at_once(broker: Broker) -> None:
-    """The broker's acknowledgements are on their way to a closed socket then, which must not make it drop the rest."""
+def test_messages_handed_over_arrive_although_the_connection_is_closed_at_once(broker: Broker) -> None:
+    """The broker then sends its acknowledgements to a closed socket, and must not drop the rest for that."""
     with RawClient(broker.port, topics=("goodbye/#",)) as listener:
         for time in range(20):
             connection = _connection(broker)

@@ -1,4 +1,4 @@
-"""The configuration in docs/how-to/deploy-mqtt.md, run as it stands: the broker takes it, and its rules hold."""
+"""Test the configuration in docs/how-to/deploy-mqtt.md as written: the broker accepts it, and its rules hold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _blocks(language: str) -> list[str]:
 
 
 class _AsDocumented(Mosquitto):
-    """The page's configuration with its places replaced by the test's."""
+    """The page's configuration with its paths replaced by the test's."""
 
     def command(self) -> list[str]:
         program = super().command()
@@ -74,7 +74,7 @@ def documented(tmp_path: Path) -> Iterator[Callable[[str], BrokerSettings]]:
     server.stop()
 
 
-def _bench(tmp_path: Path, settings: BrokerSettings) -> BrokerHarness:
+def _make_harness(tmp_path: Path, settings: BrokerSettings) -> BrokerHarness:
     harness = BrokerHarness(tmp_path / "db" / "jobs.db", settings.port)
     harness.settings = settings
     harness.environment = type(harness.environment)(None, settings.ca_certs, settings.prefix)
@@ -82,7 +82,7 @@ def _bench(tmp_path: Path, settings: BrokerSettings) -> BrokerHarness:
 
 
 def test_the_whole_path_with_the_documented_users(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
-    with _bench(tmp_path, documented("relay")) as harness:
+    with _make_harness(tmp_path, documented("relay")) as harness:
         job = harness.job(broker_password="relay pw")
         with harness.relaying():
             harness.settings = documented("orchestrator")
@@ -95,16 +95,16 @@ def test_the_whole_path_with_the_documented_users(tmp_path: Path, documented: Ca
 def test_a_worker_can_write_its_own_jobs_topic_only(
     tmp_path: Path, documented: Callable[[str], BrokerSettings], user: str, job_id: str, may: bool
 ) -> None:
-    with _bench(tmp_path, documented(user)) as harness:
+    with _make_harness(tmp_path, documented(user)) as harness:
         job = harness.job(job_id=job_id, broker_password=f"{user} pw")
         harness.registry.publish(job.job_id, "started")
         done = harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
-        assert done.delivered == int(may), harness.said
-        assert any("Not authorized" in line for line in harness.said) is not may
+        assert done.delivered == int(may), harness.messages
+        assert any("Not authorized" in line for line in harness.messages) is not may
 
 
-def test_a_worker_cannot_read_what_others_say(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
-    with _bench(tmp_path, documented("relay")) as harness:
+def test_a_worker_cannot_read_the_events_of_others(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
+    with _make_harness(tmp_path, documented("relay")) as harness:
         job = harness.job(broker_password="relay pw")
         overheard: list[object] = []
         harness.settings = documented("ours")
@@ -116,7 +116,7 @@ def test_a_worker_cannot_read_what_others_say(tmp_path: Path, documented: Callab
         assert overheard == []
 
 
-def test_the_units_name_commands_that_there_are() -> None:
+def test_the_systemd_units_run_commands_that_exist() -> None:
     from jobdb.cli.app import root_command
 
     units = _blocks("ini")

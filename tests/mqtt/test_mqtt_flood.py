@@ -1,4 +1,4 @@
-"""Somebody who may publish and holds no token sends what costs most: memory stays bounded, and genuine events come."""
+"""Test floods by a client without a token: memory stays bounded, and genuine events arrive."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ HEAD = (
 
 
 def costly(item: str) -> bytes:
-    room = MAX_PAYLOAD_BYTES - len(HEAD) - 20
-    return f'{HEAD}{{"x":[{",".join([item] * (room // (len(item) + 1)))}]}}}}'.encode()
+    capacity = MAX_PAYLOAD_BYTES - len(HEAD) - 20
+    return f'{HEAD}{{"x":[{",".join([item] * (capacity // (len(item) + 1)))}]}}}}'.encode()
 
 
 def message(qos: int, size: int = 0, mid: int = 0) -> Message:
@@ -35,7 +35,7 @@ def message(qos: int, size: int = 0, mid: int = 0) -> Message:
 # -- the inbox
 
 
-def test_at_qos_0_what_finds_no_room_is_dropped_and_counted() -> None:
+def test_at_qos_0_messages_beyond_the_quota_are_dropped_and_counted() -> None:
     inbox = Inbox(max_messages=3, max_bytes=(10_000, 10_000))
     for _ in range(5):
         inbox.put(message(0))
@@ -46,7 +46,7 @@ def test_at_qos_0_what_finds_no_room_is_dropped_and_counted() -> None:
     assert (len(inbox), inbox.pop_dropped_count()) == (2, 3)
 
 
-def test_a_flood_at_qos_0_takes_no_room_from_qos_1() -> None:
+def test_a_flood_at_qos_0_does_not_use_the_quota_of_qos_1() -> None:
     inbox = Inbox(max_messages=3, max_bytes=(10_000, 10_000), max_wait_sec=0.01)
     for _ in range(5):
         inbox.put(message(0, size=9_000))
@@ -55,7 +55,7 @@ def test_a_flood_at_qos_0_takes_no_room_from_qos_1() -> None:
     assert [one.mid for one in inbox.peek(10, 10**6) if one.qos] == [1, 2, 3]
 
 
-def test_at_qos_1_the_network_waits_for_room_for_a_time() -> None:
+def test_at_qos_1_the_network_thread_waits_for_quota_up_to_a_limit() -> None:
     inbox = Inbox(max_messages=1, max_wait_sec=TIMEOUT_SEC)
     inbox.put(message(1, mid=1))
     waiting = threading.Thread(target=inbox.put, args=(message(1, mid=2),))
@@ -69,7 +69,7 @@ def test_at_qos_1_the_network_waits_for_room_for_a_time() -> None:
         hasty.put(message(1))
 
 
-def test_whoever_waits_goes_on_when_the_consumer_ends() -> None:
+def test_a_waiting_put_returns_when_the_inbox_is_closed() -> None:
     inbox = Inbox(max_messages=1, max_wait_sec=TIMEOUT_SEC)
     inbox.put(message(1))
     waiting = threading.Thread(target=inbox.put, args=(message(1),))
@@ -104,10 +104,10 @@ def hold_write_lock(harness: BrokerHarness) -> Callable[[], None]:
 
     def release() -> None:
         hold.set()
-        keeper.join(TIMEOUT_SEC)
+        thread.join(TIMEOUT_SEC)
 
-    keeper = threading.Thread(target=run)
-    keeper.start()
+    thread = threading.Thread(target=run)
+    thread.start()
     assert held.wait(TIMEOUT_SEC)
     return release
 
@@ -116,25 +116,25 @@ def test_a_flood_while_nothing_can_be_accepted(harness: BrokerHarness) -> None:
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
     raw = [costly(item) for item in ("1.5", "[[[]]]", '{"":0}')]
-    with harness.follow() as follower, RawClient(harness.settings.port) as third:
+    with harness.follow() as follower, RawClient(harness.settings.port) as client:
         release_write_lock = hold_write_lock(harness)
         inbox = follower._consumer._inbox
         for number in range(80):
-            last = third._client.publish("jobdb/jobs/ours/events", raw[number % 3], qos=0)
+            last = client._client.publish("jobdb/jobs/ours/events", raw[number % 3], qos=0)
         last.wait_for_publish(TIMEOUT_SEC)
-        third.say(job.topic, "{")  # comes behind all of them
+        client.publish(job.topic, "{")  # arrives after all of them
         wait_until(lambda: any(one.payload == b"{" for one in inbox.peek(10**6, 10**9)))
         assert sum(len(one.payload) for one in inbox.peek(10**6, 10**9)) < 10 * 1_048_576
         release_write_lock()
         harness.registry.publish("ours", "progress", attempt=1)
         harness.deliver()
         assert [event.seq for event in collect(follower, 1)] == [1]
-        wait_until(lambda: any(line.startswith("dropped: ") for line in harness.said))
+        wait_until(lambda: any(line.startswith("dropped: ") for line in harness.messages))
     assert set(harness.refused()) == {"malformed"}
 
 
-def test_what_finds_no_room_at_qos_1_comes_again(harness: BrokerHarness) -> None:
-    """The connection ends, nothing is acknowledged, and the broker sends it anew."""
+def test_at_qos_1_messages_beyond_the_quota_are_delivered_again(harness: BrokerHarness) -> None:
+    """The connection is closed without an acknowledgement, and the broker sends the message again."""
     job = harness.job(job_id="ours")
     token = harness.registry.tokens.show("ours")
     lines = [
@@ -144,14 +144,14 @@ def test_what_finds_no_room_at_qos_1_comes_again(harness: BrokerHarness) -> None
         ).text
         for seq in range(1, 16)
     ]  # fmt: skip
-    with harness.follow() as follower, RawClient(harness.settings.port) as third:
+    with harness.follow() as follower, RawClient(harness.settings.port) as client:
         inbox = follower._consumer._inbox
         inbox._max_bytes, inbox._max_wait_sec = (5000, 5000), 0.1
         release_write_lock = hold_write_lock(harness)
         connection = follower._consumer._link.connection
         assert connection is not None
         for line in lines:
-            third.say(job.topic, line)
+            client.publish(job.topic, line)
         assert connection.ended.wait(TIMEOUT_SEC) and "InboxFull" in connection.close_reason
         assert len(inbox) < len(lines)
         release_write_lock()
@@ -159,30 +159,30 @@ def test_what_finds_no_room_at_qos_1_comes_again(harness: BrokerHarness) -> None
     assert harness.refused() == {}
 
 
-def test_a_message_that_is_too_large_is_not_kept_and_stops_nothing(harness: BrokerHarness) -> None:
-    """A broker of MQTT 5 does not even send it; one of MQTT 3.1.1 does."""
+def test_an_oversized_message_is_not_kept_and_stops_nothing(harness: BrokerHarness) -> None:
+    """An MQTT 5 broker does not even send it; an MQTT 3.1.1 broker does."""
     harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
-    with harness.follow() as follower, RawClient(harness.settings.port) as third:
-        third.say("jobdb/jobs/ours/events", b"x" * 1_000_000)
+    with harness.follow() as follower, RawClient(harness.settings.port) as client:
+        client.publish("jobdb/jobs/ours/events", b"x" * 1_000_000)
         harness.registry.publish("ours", "progress", attempt=1)
         harness.deliver()
         assert [event.seq for event in collect(follower, 1)] == [1]
     assert harness.refused() in ({}, {"malformed": 1})
 
 
-def test_its_content_is_replaced_in_the_network_thread() -> None:
+def test_the_content_of_an_oversized_message_is_dropped_in_the_network_thread() -> None:
     import paho.mqtt.client as paho
 
     from jobdb.mqtt import BrokerSettings
 
     taken: list[Message] = []
-    how: dict[str, Any] = {"version": 5, "session_sec": 0, "on_acknowledged": None, "on_end": lambda: None}
-    connection = Connection(BrokerSettings("127.0.0.1", 1), "c", on_message=taken.append, **how)
+    options: dict[str, Any] = {"version": 5, "session_sec": 0, "on_acknowledged": None, "on_end": lambda: None}
+    connection = Connection(BrokerSettings("127.0.0.1", 1), "c", on_message=taken.append, **options)
     for size in (MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1, 10_000_000):
-        came = paho.MQTTMessage(mid=1, topic=b"t")
-        came.payload = bytes(size)
-        connection._received(None, None, came)
+        received = paho.MQTTMessage(mid=1, topic=b"t")
+        received.payload = bytes(size)
+        connection._received(None, None, received)
     assert [one.payload is OVERSIZED_PAYLOAD for one in taken] == [False, True, True]
 
 
@@ -190,7 +190,7 @@ def test_its_content_is_replaced_in_the_network_thread() -> None:
 
 
 @pytest.mark.parametrize("topic", ["", "a/#", "a/+/b", "a\0b", "$SYS/x", "$share/g/t", "\ud800", "x" * 65_536])
-def test_what_is_no_topic(topic: str) -> None:
+def test_invalid_topics(topic: str) -> None:
     assert not is_valid_topic(topic)
     assert is_valid_topic("jobdb/jobs/a b/\u00e9/events") and is_valid_topic("x" * 65_535)
 
@@ -208,18 +208,18 @@ def test_a_job_with_an_unusable_topic_stops_no_subscriber(harness: BrokerHarness
         harness.registry.register(agent="a", prompt="", job_id=job_id)
         harness.registry.publish(job_id, "progress")
     _give_topics(harness, bad)
-    how: dict[str, Callable[..., Any] | float] = {"grace_sec": 0.2}
+    options: dict[str, Callable[..., Any] | float] = {"grace_sec": 0.2}
     if alone:
-        with harness.follow("wild", listening=False, **how) as follower:
+        with harness.follow("wild", listening=False, **options) as follower:
             assert [event.seq for event in collect(follower, 1)] == [1]
-        assert sum("not a valid MQTT topic" in line for line in harness.said) == 1
+        assert sum("not a valid MQTT topic" in line for line in harness.messages) == 1
         return
-    with harness.follow(**how) as follower:
+    with harness.follow(**options) as follower:
         assert {event.job_id for event in collect(follower, len(bad) + 1)} == {*bad, "good"}
         harness.registry.publish("good", "progress")
         assert collect(follower, 1)[0].job_id == "good"
-    assert sum("not a valid MQTT topic" in line for line in harness.said) == len(bad)
-    assert all(len(line) < 500 for line in harness.said)
+    assert sum("not a valid MQTT topic" in line for line in harness.messages) == len(bad)
+    assert all(len(line) < 500 for line in harness.messages)
 
 
 def test_a_job_with_an_unusable_topic_stops_no_relay(harness: BrokerHarness) -> None:
@@ -230,5 +230,5 @@ def test_a_job_with_an_unusable_topic_stops_no_relay(harness: BrokerHarness) -> 
         for job_id in ("wild", "nul", "good"):
             harness.registry.publish(job_id, "progress")
         assert [event.seq for event in collect(follower, 1)] == [1]
-        wait_until(lambda: sum("not a valid MQTT topic" in line for line in harness.said) >= 2)
+        wait_until(lambda: sum("not a valid MQTT topic" in line for line in harness.messages) >= 2)
     assert {delivery.job_id for delivery in harness.registry.engine.outbox(after=0, limit=9)} == {"wild", "nul"}

@@ -1,4 +1,4 @@
-"""The iterators over the database and over a broker keep the same promises: limits of time, handled events, outcome."""
+"""Test that the iterators over the database and over a broker agree on time limits, handled events and outcome."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import JobStatus, Registry, TimedOut, Vault
-from jobdb.crypto.master_key import MasterKey
+from jobdb import JobStatus, Registry, TimedOut
 from jobdb.mqtt import BrokerFollower, BrokerSettings, subscribe
 from jobdb.registry.follower import Follower
+from tests.support.keys import vault
 from tests.support.ports import free_port
 
 Follow = Callable[..., Follower]
@@ -20,7 +20,7 @@ Follow = Callable[..., Follower]
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """A registry with a job, three of whose events the subscriber has accepted and not handled."""
-    with Registry.open(tmp_path / "jobs.db", create=True, vault=Vault(MasterKey(b"k" * 32, "the test"))) as opened:
+    with Registry.open(tmp_path / "jobs.db", create=True, vault=vault()) as opened:
         opened.register(agent="a", prompt="", job_id="ours")
         opened.engine.open_feed("watcher", start="beginning")
         for _ in range(3):
@@ -30,7 +30,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 @pytest.fixture(params=["database", "broker"])
 def follow(request: pytest.FixtureRequest, registry: Registry) -> Iterator[Follow]:
-    """Follows in the database, or over a broker that is down: what was accepted before is handed out all the same."""
+    """Follow in the database, or over a broker that is down: events accepted before are yielded in both cases."""
     opened: list[BrokerFollower] = []
 
     def over_broker(job_id: str | None = None, **limits: float) -> Follower:
@@ -60,18 +60,18 @@ def handled_seq(registry: Registry) -> int:
 
 @pytest.mark.parametrize("job_id", ["ours", None])
 def test_the_total_limit_is_checked_before_each_event(registry: Registry, follow: Follow, job_id: str | None) -> None:
-    """Events that are there already must not keep an iteration going past its limit."""
+    """Events that are available at once must not extend an iteration past its limit."""
     follower = follow(job_id, timeout_sec=0.2)
     assert next(follower).seq == 1
     time.sleep(0.25)
     for _ in range(2):
         with pytest.raises(TimedOut, match=r"0\.2 s in all are over"):
             next(follower)
-    assert handled_seq(registry) == 1, "the event that was not handed out is not handled"
+    assert handled_seq(registry) == 1, "an event that was not yielded is not handled"
 
 
 @pytest.mark.parametrize("job_id", ["ours", None])
-def test_the_idle_limit_begins_anew_with_each_event(follow: Follow, job_id: str | None) -> None:
+def test_the_idle_limit_restarts_with_each_event(follow: Follow, job_id: str | None) -> None:
     follower = follow(job_id, idle_timeout_sec=0.3)
     for seq in (1, 2, 3):
         assert next(follower).seq == seq
@@ -80,7 +80,7 @@ def test_the_idle_limit_begins_anew_with_each_event(follow: Follow, job_id: str 
         next(follower)
 
 
-def test_the_outcome_is_there_when_the_iteration_has_ended(registry: Registry, follow: Follow) -> None:
+def test_the_outcome_is_set_when_the_iteration_has_ended(registry: Registry, follow: Follow) -> None:
     registry.complete("ours")
     follower = follow("ours", timeout_sec=60.0)
     assert follower.outcome is None
@@ -93,7 +93,7 @@ def test_the_outcome_is_there_when_the_iteration_has_ended(registry: Registry, f
 
 
 def test_an_ended_job_is_an_outcome_and_not_a_timeout(registry: Registry, follow: Follow) -> None:
-    """The limit is for waiting: who asks once more after the last event is told how the job ended."""
+    """The limit is for waiting: the next step after the last event yields the outcome."""
     registry.cancel("ours")
     follower = follow("ours", timeout_sec=0.4)
     assert [next(follower).seq for _ in range(3)] == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""What a third client at the broker tries: each message is refused with the right verdict and changes nothing."""
+"""Test hostile messages from a third client: each is refused with the right verdict and changes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _signed(
     **more: object,
 ) -> str:
     kid, token = harness.registry.engine.token(token_of or job_id, kid=None)
-    how: dict[str, object] = {"detail": "", "data": {}, "attempt": 1} | more
+    options: dict[str, object] = {"detail": "", "data": {}, "attempt": 1} | more
     wire = build(
         job_id=job_id,
         seq=seq,
@@ -33,7 +33,7 @@ def _signed(
         timestamp="2026-06-19T09:32:00Z",
         kid=kid,
         token=token,
-        **how,  # type: ignore[arg-type]
+        **options,  # type: ignore[arg-type]
     )
     return wire.text
 
@@ -56,14 +56,14 @@ def watched(harness: BrokerHarness) -> Callable[[str, str, str], dict[str, int]]
             harness.registry.publish(job_id, "progress", detail=f"step {step}", attempt=1)
 
     def attack(topic: str, payload: str, verdict: str) -> dict[str, int]:
-        with harness.follow() as follower, RawClient(harness.settings.port) as third:
+        with harness.follow() as follower, RawClient(harness.settings.port) as client:
             harness.deliver()
             collect(follower, 6)
             before = _state(harness, "ours"), _state(harness, "theirs")
-            third.say(topic, payload)
+            client.publish(topic, payload)
             if verdict != "duplicate":
                 wait_until(lambda: harness.refused() == {verdict: 1})
-            # What comes behind it on the same way is accepted: so it was looked at, and it stopped nothing.
+            # The next message on the same path is accepted, so this one was processed and blocked nothing.
             last = harness.registry.publish("theirs", "progress", detail="after", attempt=1)
             harness.deliver()
             assert [event.seq for event in collect(follower, 1)] == [last.seq]
@@ -73,24 +73,24 @@ def watched(harness: BrokerHarness) -> Callable[[str, str, str], dict[str, int]]
     return attack
 
 
-def test_a_recorded_message_again_is_a_duplicate_and_no_alarm(
+def test_a_replayed_message_is_a_duplicate_and_not_reported(
     harness: BrokerHarness, watched: Callable[..., dict[str, int]]
 ) -> None:
     payload = harness.registry.events("ours")[1].payload
     assert watched("jobdb/jobs/ours/events", payload, "duplicate") == {}
 
 
-def test_a_recorded_message_again_for_a_subscriber_that_began_later_is_replayed(harness: BrokerHarness) -> None:
+def test_an_old_message_sent_again_to_a_later_subscriber_is_replayed(harness: BrokerHarness) -> None:
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
     recorded = [harness.registry.publish("ours", "progress", attempt=1).payload for _ in range(3)]
     harness.deliver()
-    with harness.follow("ours", start="now", subscriber="late"), RawClient(harness.settings.port) as third:
-        third.say(job.topic, recorded[1])
+    with harness.follow("ours", start="now", subscriber="late"), RawClient(harness.settings.port) as client:
+        client.publish(job.topic, recorded[1])
         wait_until(lambda: harness.refused() == {"replayed": 1})
     [refusal] = harness.registry.refusals()
     assert (refusal.job_id, refusal.seq, refusal.subscriber) == ("ours", 2, "late")
-    assert any("replayed" in line and "job ours seq 2" in line for line in harness.said)
+    assert any("replayed" in line and "job ours seq 2" in line for line in harness.messages)
 
 
 def test_an_altered_message_is_a_bad_signature(harness: BrokerHarness, watched: Callable[..., dict[str, int]]) -> None:
@@ -98,8 +98,8 @@ def test_an_altered_message_is_a_bad_signature(harness: BrokerHarness, watched: 
     payload["detail"] = "the attacker's words"
     payload["seq"] = 4
     assert watched("jobdb/jobs/ours/events", json.dumps(payload), "bad_signature") == {"bad_signature": 1}
-    assert not any("the attacker's words" in line for line in harness.said)
-    assert not any(payload["data"]["hmac_sig"] in line for line in harness.said)
+    assert not any("the attacker's words" in line for line in harness.messages)
+    assert not any(payload["data"]["hmac_sig"] in line for line in harness.messages)
 
 
 def test_another_jobs_token_is_a_bad_signature(harness: BrokerHarness, watched: Callable[..., dict[str, int]]) -> None:
@@ -107,22 +107,24 @@ def test_another_jobs_token_is_a_bad_signature(harness: BrokerHarness, watched: 
     assert watched("jobdb/jobs/ours/events", forged, "bad_signature") == {"bad_signature": 1}
 
 
-def test_another_jobs_topic_is_the_wrong_one(harness: BrokerHarness, watched: Callable[..., dict[str, int]]) -> None:
+def test_another_jobs_topic_is_wrong_topic(harness: BrokerHarness, watched: Callable[..., dict[str, int]]) -> None:
     genuine = _signed(harness, "ours", 4, event="completed")
     assert watched("jobdb/jobs/theirs/events", genuine, "wrong_topic") == {"wrong_topic": 1}
 
 
-def test_no_signature_is_unsigned(harness: BrokerHarness, watched: Callable[..., dict[str, int]]) -> None:
+def test_a_message_without_a_signature_is_unsigned(
+    harness: BrokerHarness, watched: Callable[..., dict[str, int]]
+) -> None:
     payload = json.loads(_signed(harness, "ours", 4))
     del payload["data"]["hmac_sig"]
     assert watched("jobdb/jobs/ours/events", json.dumps(payload), "unsigned") == {"unsigned": 1}
 
 
-def test_rubbish_is_malformed(watched: Callable[..., dict[str, int]]) -> None:
+def test_garbage_is_malformed(watched: Callable[..., dict[str, int]]) -> None:
     assert watched("jobdb/jobs/ours/events", "{", "malformed") == {"malformed": 1}
 
 
-def test_an_unknown_job_is_said(watched: Callable[..., dict[str, int]], harness: BrokerHarness) -> None:
+def test_an_unknown_job_is_reported_over_mqtt(watched: Callable[..., dict[str, int]], harness: BrokerHarness) -> None:
     payload = json.loads(_signed(harness, "ours", 4))
     payload["job_id"] = "nobody"
     assert watched("jobdb/jobs/nobody/events", json.dumps(payload), "unknown_job") == {"unknown_job": 1}
@@ -136,8 +138,8 @@ def test_a_retained_stale_terminal_is_refused_and_changes_nothing(harness: Broke
     harness.registry.release("again", attempt=1)
     harness.registry.claim(worker="w2", job_id="again", lease_sec=None)
     harness.deliver()
-    with RawClient(harness.settings.port) as third:
-        third.say(job.topic, stale, retain=True)
+    with RawClient(harness.settings.port) as client:
+        client.publish(job.topic, stale, retain=True)
     with harness.follow("again") as follower:
         wait_until(lambda: harness.refused() == {"stale_attempt": 1})
         assert harness.registry.get("again").status is JobStatus.RUNNING
@@ -146,26 +148,26 @@ def test_a_retained_stale_terminal_is_refused_and_changes_nothing(harness: Broke
     assert harness.refused() == {"stale_attempt": 1}
 
 
-def test_a_forged_event_from_far_ahead_or_of_an_unseen_job_moves_nobody(harness: BrokerHarness) -> None:
-    """It must not make the subscriber take from the database what has not come, nor begin with a job."""
+def test_a_forged_event_with_a_high_seq_or_of_an_unseen_job_moves_no_position(harness: BrokerHarness) -> None:
+    """It must neither trigger a backfill of events that have not arrived, nor create a subscription."""
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
-    with harness.follow(), RawClient(harness.settings.port) as third:
+    with harness.follow(), RawClient(harness.settings.port) as client:
         harness.registry.publish("ours", "progress", attempt=1)
         forged = json.loads(_signed(harness, "ours", 400))
         forged["detail"] = "altered"
-        third.say(job.topic, json.dumps(forged))
-        third.say("jobdb/jobs/theirs/events", _signed(harness, "ours", 400))
+        client.publish(job.topic, json.dumps(forged))
+        client.publish("jobdb/jobs/theirs/events", _signed(harness, "ours", 400))
         wait_until(lambda: harness.refused() == {"bad_signature": 1, "wrong_topic": 1})
         assert harness.registry.subscriptions() == []
 
 
-def test_a_forged_event_does_not_stand_in_for_a_lost_one(harness: BrokerHarness) -> None:
-    """It has the lost one's number and comes in one batch with the next genuine one."""
+def test_a_forged_event_does_not_replace_a_lost_one(harness: BrokerHarness) -> None:
+    """It has the seq of the lost event and arrives in one batch with the next genuine one."""
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
     engine = harness.registry.engine
-    with harness.follow() as follower, RawClient(harness.settings.port) as third:
+    with harness.follow() as follower, RawClient(harness.settings.port) as client:
         harness.registry.publish("ours", "progress", attempt=1)
         harness.deliver()
         collect(follower, 1)
@@ -180,34 +182,34 @@ def test_a_forged_event_does_not_stand_in_for_a_lost_one(harness: BrokerHarness)
                 held.set()
                 hold.wait(TIMEOUT_SEC)
 
-        keeper = threading.Thread(target=hold_write_lock)
-        keeper.start()
+        thread = threading.Thread(target=hold_write_lock)
+        thread.start()
         assert held.wait(TIMEOUT_SEC)
-        third.say(job.topic, "{")  # its acceptance waits for the lock, and the next two wait for it
+        client.publish(job.topic, "{")  # its acceptance waits for the lock, and the next two wait for it
         wait_until(lambda: follower._consumer._inbox)
-        third.say(job.topic, json.dumps(forged))
-        third.say(job.topic, after.payload)
+        client.publish(job.topic, json.dumps(forged))
+        client.publish(job.topic, after.payload)
         wait_until(lambda: len(follower._consumer._inbox) == 3)
         hold.set()
-        keeper.join(TIMEOUT_SEC)
+        thread.join(TIMEOUT_SEC)
         assert [event.seq for event in collect(follower, 2)] == [2, 3]
-    assert not any("did not arrive" in line for line in harness.said)
+    assert not any("did not arrive" in line for line in harness.messages)
     assert harness.refused() == {"malformed": 1, "bad_signature": 1}
 
 
-def test_a_flood_of_refusals_is_said_within_bounds(harness: BrokerHarness) -> None:
+def test_a_flood_of_refusals_causes_a_bounded_number_of_messages(harness: BrokerHarness) -> None:
     harness.job(job_id="ours")
-    with harness.follow(), RawClient(harness.settings.port) as third:
+    with harness.follow(), RawClient(harness.settings.port) as client:
         for number in range(100):
-            third.say("jobdb/jobs/ours/events", f"rubbish {number}")
+            client.publish("jobdb/jobs/ours/events", f"rubbish {number}")
         wait_until(lambda: harness.refused() == {"malformed": 100})
-    assert sum("refused" in line for line in harness.said) <= 21
+    assert sum("refused" in line for line in harness.messages) <= 21
 
 
-def test_another_subscriber_of_the_same_name_is_suspected_and_does_no_harm(harness: BrokerHarness) -> None:
+def test_a_second_subscriber_of_the_same_name_is_reported_and_harmless(harness: BrokerHarness) -> None:
     job = harness.job()
     with harness.follow(job.job_id), harness.follow(job.job_id) as second, harness.relaying():
-        wait_until(lambda: any("does another process subscribe as 'watcher'?" in line for line in harness.said))
+        wait_until(lambda: any("does another process subscribe as 'watcher'?" in line for line in harness.messages))
         harness.run_job(job, events=4)
         assert [event.seq for event in second] == [1, 2, 3, 4]
     assert harness.refused() == {}

@@ -1,4 +1,4 @@
-"""Who a database is at a broker: copies, restored backups and reused job ids are not taken for what they came from."""
+"""Test identities at a broker: copies, restored backups and reused job ids are not mistaken for their originals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def _copied(harness: BrokerHarness, tmp_path: Path) -> BrokerHarness:
-    """Copy the closed database by hand; return the copy. Both are open then."""
+    """Copy the closed database as a file, and open both; return the copy."""
     harness.registry.close()
     folder = tmp_path / "copy"
     folder.mkdir(mode=0o700)
@@ -47,9 +47,7 @@ def _publish(ticket: Ticket, state: Path, *events: str) -> list[int]:
     return found
 
 
-def test_a_copy_by_hand_connects_to_no_broker_until_it_is_said_what_it_is(
-    harness: BrokerHarness, tmp_path: Path
-) -> None:
+def test_an_unconfirmed_copy_connects_to_no_broker(harness: BrokerHarness, tmp_path: Path) -> None:
     job = harness.job(job_id="j")
     with _copied(harness, tmp_path) as copy:
         for connect in (
@@ -64,15 +62,15 @@ def test_a_copy_by_hand_connects_to_no_broker_until_it_is_said_what_it_is(
         harness.deliver()
 
 
-@pytest.mark.parametrize("how", ["copied", "restored"])
-def test_a_copy_takes_none_of_the_original_s_events(
-    harness: BrokerHarness, tmp_path: Path, state: Path, how: str
+@pytest.mark.parametrize("origin", ["copied", "restored"])
+def test_a_copy_takes_none_of_the_events_of_the_original(
+    harness: BrokerHarness, tmp_path: Path, state: Path, origin: str
 ) -> None:
     harness.job(job_id="j")
     ticket = _ticket(harness, "j")
     harness.follow("j", subscriber="orch").close()  # its session waits at the broker
     with _copied(harness, tmp_path) as copy:
-        if how == "copied":
+        if origin == "copied":
             assign_new_identity(copy.registry.engine.store)
         else:  # as restore leaves it
             with copy.registry.engine.store.write() as tx:
@@ -86,8 +84,8 @@ def test_a_copy_takes_none_of_the_original_s_events(
     assert harness.registry.get("j").status is JobStatus.COMPLETED
 
 
-def test_a_migrated_database_finds_what_its_session_holds(harness: BrokerHarness, state: Path) -> None:
-    """The older version connected under a random name of its own; the migration keeps that with the registry's id."""
+def test_a_migrated_database_keeps_its_broker_session(harness: BrokerHarness, state: Path) -> None:
+    """The older version connected under a random client id; the migration keeps it together with the registry's id."""
     harness.job(job_id="j")
     ticket = _ticket(harness, "j")
     engine = harness.registry.engine
@@ -108,9 +106,7 @@ def _end_and_prune(harness: BrokerHarness, job_id: str) -> None:
     assert [job.job_id for job in harness.registry.jobs()] == []
 
 
-def test_a_ticket_of_a_job_that_has_a_pruned_job_s_id_numbers_its_own_events(
-    harness: BrokerHarness, state: Path
-) -> None:
+def test_a_ticket_of_a_job_with_a_reused_id_numbers_its_own_events(harness: BrokerHarness, state: Path) -> None:
     names = set()
     for night in range(2):
         harness.job(job_id="nightly")
@@ -139,7 +135,7 @@ def test_the_retained_end_of_a_pruned_job_does_not_end_its_successor(harness: Br
 
 
 def test_the_retained_end_of_an_unsigned_job_cannot_end_a_successor_either(harness: BrokerHarness) -> None:
-    with RawClient(harness.settings.port) as third:
+    with RawClient(harness.settings.port) as client:
         harness.run_job(harness.job(job_id="open", auth="never"))
         harness.deliver()
         _end_and_prune(harness, "open")
@@ -148,18 +144,18 @@ def test_the_retained_end_of_an_unsigned_job_cannot_end_a_successor_either(harne
         harness.job(job_id="open")
         with harness.follow("open", subscriber="s"):
             wait_until(lambda: harness.refused().get("unsigned"))
-        del third
+        del client
     assert harness.registry.get("open").status is JobStatus.PENDING
 
 
-def test_a_given_token_of_a_pruned_job_is_not_taken_again(harness: BrokerHarness) -> None:
+def test_a_given_token_of_a_pruned_job_is_not_accepted_again(harness: BrokerHarness) -> None:
     token = "0123456789abcdef0123456789abcdef"
     job = harness.job(job_id="nightly", auth_token=token)
     harness.run_job(job)
     payloads = [event.payload for event in harness.registry.events("nightly")]
     harness.registry.engine.mark_delivered([each.number for each in harness.registry.engine.outbox(after=0, limit=9)])
     _end_and_prune(harness, "nightly")
-    with pytest.raises(InvalidInput, match="was given before"):
+    with pytest.raises(InvalidInput, match="was used before"):
         harness.job(job_id="nightly", auth_token=token)
     harness.job(job_id="nightly", auth_token=token[::-1])
     verdicts = {harness.registry.accept(payload, subscriber="s").verdict for payload in payloads}
@@ -169,9 +165,7 @@ def test_a_given_token_of_a_pruned_job_is_not_taken_again(harness: BrokerHarness
 # -- the file
 
 
-def test_a_ticket_of_the_older_version_is_read_and_goes_on_under_its_name(
-    harness: BrokerHarness, tmp_path: Path, state: Path
-) -> None:
+def test_a_ticket_of_an_older_version_keeps_its_client_id(harness: BrokerHarness, tmp_path: Path, state: Path) -> None:
     import json
     from dataclasses import replace
 

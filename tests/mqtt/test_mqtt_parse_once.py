@@ -1,4 +1,4 @@
-"""A payload is parsed once and its signature verified once on its way from the broker to the database."""
+"""Test that a payload is parsed once and verified once on its way from the broker to the database."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, cast
 
 import pytest
 
-from jobdb import EventKind, Registry, Vault
+from jobdb import EventKind, Registry
 from jobdb.core import authenticity
 from jobdb.core.protocol import build
-from jobdb.crypto.master_key import MasterKey
 from jobdb.engines.sql import precheck
 from jobdb.errors import Busy
 from jobdb.mqtt import BrokerSettings
 from jobdb.mqtt.connection import Connection, Message
 from jobdb.mqtt.consumer import BrokerConsumer
+from tests.support.keys import vault
 
 
 class Counted:
-    """How often payloads were parsed and signatures verified."""
+    """Counts of parsed payloads and verified signatures."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.parsed = self.verified = 0
@@ -40,7 +40,7 @@ class Counted:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry.open(tmp_path / "jobs.db", create=True, vault=Vault(MasterKey(b"k" * 32, "the test"))) as opened:
+    with Registry.open(tmp_path / "jobs.db", create=True, vault=vault()) as opened:
         yield opened
 
 
@@ -56,7 +56,7 @@ def reports() -> list[str]:
 
 @pytest.fixture
 def consume(registry: Registry, reports: list[str]) -> Callable[..., BrokerConsumer]:
-    """Makes a consumer whose thread does not run, with messages in its inbox."""
+    """Create a consumer whose thread does not run, with messages in its inbox."""
 
     def make(*payloads: str, topic: str = "jobdb/jobs/ours/events", **options: Any) -> BrokerConsumer:
         registry.engine.open_feed("watcher", start="beginning")
@@ -99,7 +99,7 @@ def last_seq(registry: Registry) -> int:
 def test_each_message_is_parsed_and_verified_once(
     registry: Registry, counted: Counted, consume: Callable[..., BrokerConsumer], size: int
 ) -> None:
-    """Whether the batch is verified before the lock (large) or under it (small), in order or not."""
+    """A large batch is verified before the lock, a small one under it; both in order and out of order."""
     registry.register(agent="a", prompt="", job_id="ours")
     lines = [line(registry, seq, detail="x" * size) for seq in (1, 2, 5, 4, 9)]
     consume(*lines)._accept_waiting()
@@ -119,7 +119,7 @@ def test_a_forged_message_out_of_order_is_verified_once_and_changes_nothing(
 
 @pytest.mark.parametrize("size", [0, 40_000], ids=["small", "large"])
 @pytest.mark.parametrize("busy_at", ["accept_prechecked", "follow_in_feed"])
-def test_a_busy_database_repeats_neither(
+def test_a_busy_database_causes_no_second_parse_or_verification(
     registry: Registry,
     counted: Counted,
     consume: Callable[..., BrokerConsumer],
@@ -127,7 +127,7 @@ def test_a_busy_database_repeats_neither(
     size: int,
     busy_at: str,
 ) -> None:
-    """The batch is accepted by the next attempt as it is; what arrives meanwhile waits behind it."""
+    """The next attempt accepts the same batch; messages that arrive meanwhile wait behind it."""
     registry.register(agent="a", prompt="", job_id="ours")
     consumer = consume(*[line(registry, seq, detail="x" * size) for seq in (1, 2, 3)])
     done = getattr(registry.engine, busy_at)
@@ -143,7 +143,7 @@ def test_a_busy_database_repeats_neither(
         for _ in range(2):
             with pytest.raises(Busy):
                 consumer._accept_waiting()
-            assert len(consumer._inbox) == 3, "nothing is taken out before it is accepted"
+            assert len(consumer._inbox) == 3, "nothing leaves the inbox before it is accepted"
         consumer._inbox.put(
             Message(cast("Connection", None), 9, "jobdb/jobs/ours/events", line(registry, 4).encode(), False, 0)
         )

@@ -1,4 +1,4 @@
-"""The whole way of an event: register, publish, relay, broker, subscriber, completed."""
+"""Test the whole path of an event: register, publish, relay, broker, subscriber, completed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same over PostgreSQL: the relay's and the subscriber's own statements run there too."""
+"""Test MQTT over PostgreSQL: the statements of the relay and the subscriber run there too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def postgres_harness(broker: Broker, postgres_database: PostgresDatabase) -> Ite
         yield made
 
 
-def test_the_whole_path(postgres_harness: BrokerHarness) -> None:
+def test_the_whole_path_over_postgresql(postgres_harness: BrokerHarness) -> None:
     jobs = [postgres_harness.job() for _ in range(5)]
     alone = postgres_harness.job()
     with (
@@ -37,10 +37,10 @@ def test_the_whole_path(postgres_harness: BrokerHarness) -> None:
     assert postgres_harness.refused() == {}
 
 
-def test_what_does_not_come_is_taken_from_the_database(postgres_harness: BrokerHarness) -> None:
+def test_missing_events_are_backfilled_from_postgresql(postgres_harness: BrokerHarness) -> None:
     job = postgres_harness.job()
     postgres_harness.registry.publish(job.job_id, "started")
     with postgres_harness.follow(grace_sec=0.2) as follower:
         assert [event.seq for event in collect(follower, 1)] == [1]
         postgres_harness.registry.cancel(job.job_id)
-        wait_until(lambda: f"job {job.job_id} was cancelled" in postgres_harness.said)
+        wait_until(lambda: f"job {job.job_id} was cancelled" in postgres_harness.messages)

@@ -1,4 +1,4 @@
-"""Where settings come from, and that secrets go to nobody else and are shown nowhere."""
+"""Test where settings come from, and that secrets go to no other broker and are not shown."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_there_is_no_default_broker() -> None:
     assert Environment.read({}).as_record() == (None, None)
 
 
-def test_a_record_is_completed_for_the_broker_that_the_environment_names() -> None:
+def test_a_record_is_completed_from_the_environment_if_it_names_the_same_broker() -> None:
     found = Environment.read(FULL).settings(Broker("Broker.Example", 8884), None)
     assert found.password == "the environment's password" and found.tls and found.certfile == "/etc/client.pem"
 
 
-def test_a_records_own_credentials_come_first() -> None:
+def test_a_records_own_credentials_take_precedence() -> None:
     found = Environment.read(FULL).settings(Broker("broker.example", 8884, True, "worker", True), "its own")
     assert (found.username, found.password) == ("worker", "its own")
 
@@ -59,16 +59,16 @@ def test_a_records_own_credentials_come_first() -> None:
 def test_secrets_of_the_environment_go_to_no_other_broker(broker: Broker) -> None:
     found = Environment.read(FULL).settings(broker, None)
     assert found.password is None and found.username is None and found.certfile is None and found.keyfile is None
-    assert found.ca_certs == "/etc/ca.pem", "whom to trust is no secret"
+    assert found.ca_certs == "/etc/ca.pem", "certificates of authorities are not secret"
 
 
-def test_a_user_of_the_record_does_not_get_another_users_password() -> None:
+def test_the_user_of_a_record_does_not_get_another_users_password() -> None:
     found = Environment.read(FULL).settings(Broker("broker.example", 8884, True, "somebody"), None)
     assert (found.username, found.password) == ("somebody", None)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "٣"])
-def test_a_port_that_is_none_is_refused(port: str) -> None:
+def test_an_invalid_port_is_refused(port: str) -> None:
     with pytest.raises(InvalidInput, match="MQTT_PORT"):
         Environment.read({"MQTT_BROKER": "b", "MQTT_PORT": port})
 
@@ -83,12 +83,12 @@ def test_a_port_that_is_none_is_refused(port: str) -> None:
         ("[::1]:99", Broker("::1", 99)),
     ],
 )
-def test_addresses(text: str, broker: Broker) -> None:
+def test_broker_addresses(text: str, broker: Broker) -> None:
     assert parse_broker_address(text) == broker
 
 
 @pytest.mark.parametrize("text", ["", "http://b", "b:x", "b:99999", "mqtt://b/topic", "mqtt://u:secret@b"])
-def test_what_is_no_address_is_refused_without_repeating_a_password(text: str) -> None:
+def test_an_invalid_address_is_refused_without_repeating_a_password(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_broker_address(text)
     assert "secret" not in str(caught.value)
@@ -100,7 +100,7 @@ def test_no_password_is_shown() -> None:
     assert "the environment's" not in repr(Environment.read(FULL))
 
 
-def test_the_subscribers_broker(tmp_path: Path) -> None:
+def test_the_broker_of_a_subscriber(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "jobs.db", create=True) as registry:
         nothing, named = Environment.read({}), Environment.read({"MQTT_BROKER": "from.env"})
         with pytest.raises(InvalidInput, match="no broker is known"):
@@ -116,8 +116,8 @@ def test_the_subscribers_broker(tmp_path: Path) -> None:
             subscriber_settings(registry, environment=nothing)
 
 
-def test_we_subscribe_as_the_environments_user_where_it_names_the_jobs_broker(tmp_path: Path) -> None:
-    """The user of a job's worker may write its topic and read nothing."""
+def test_the_subscriber_uses_the_environments_user_for_the_broker_that_it_names(tmp_path: Path) -> None:
+    """The user of a job's worker may only write to the job's topic."""
     reader = {"MQTT_BROKER": "One", "MQTT_PORT": "1", "MQTT_USERNAME": "orchestrator", "MQTT_PASSWORD": "pw2"}
     with Registry.open(tmp_path / "jobs.db", create=True) as registry:
         record = Broker("one", 1, True, "worker")
@@ -141,7 +141,7 @@ def test_we_subscribe_as_the_environments_user_where_it_names_the_jobs_broker(tm
 
 @pytest.fixture
 def tls_broker(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mosquitto, Authority]:
-    """TLS, client certificates asked for, a password file, and rules by user."""
+    """A broker with TLS, required client certificates, a password file and access rules."""
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("localhost")
     passwords = tmp_path / "passwords"
@@ -161,7 +161,7 @@ def tls_broker(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mos
     return server, authority
 
 
-def _bench(tmp_path: Path, server: Mosquitto, **settings: object) -> BrokerHarness:
+def _make_harness(tmp_path: Path, server: Mosquitto, **settings: object) -> BrokerHarness:
     return BrokerHarness(tmp_path / "db" / "jobs.db", server.port, tls=True, **settings)
 
 
@@ -174,7 +174,7 @@ def test_the_whole_path_over_tls_with_client_certificate_and_password(
     tmp_path: Path, tls_broker: tuple[Mosquitto, Authority]
 ) -> None:
     server, authority = tls_broker
-    with _bench(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
+    with _make_harness(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
         job = harness.job(broker_password="broker pw")
         with harness.relaying(), harness.follow() as follower:
             harness.run_job(job, events=4)
@@ -182,7 +182,7 @@ def test_the_whole_path_over_tls_with_client_certificate_and_password(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"ca_certs": None}, "TLS: "),
         ({"password": "wrong"}, "Not authorized"),
@@ -190,46 +190,48 @@ def test_the_whole_path_over_tls_with_client_certificate_and_password(
         ({"tls": False}, ""),
     ],
 )
-def test_nothing_is_sent_to_a_broker_that_does_not_prove_itself_or_let_us_in(
-    tmp_path: Path, tls_broker: tuple[Mosquitto, Authority], change: dict[str, object], said: str
+def test_nothing_is_sent_to_a_broker_that_is_unverified_or_refuses_the_login(
+    tmp_path: Path, tls_broker: tuple[Mosquitto, Authority], change: dict[str, object], message: str
 ) -> None:
     from dataclasses import replace
 
     server, authority = tls_broker
-    with _bench(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
+    with _make_harness(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
         harness.settings = replace(harness.settings, **change)  # type: ignore[arg-type]
         harness.environment = Environment(harness.settings, harness.settings.ca_certs, harness.settings.prefix)
         job = harness.job()
         harness.registry.publish(job.job_id, "started")
         done = harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
         assert done.delivered == 0 and harness.registry.engine.outbox_size()[0] == 1
-        assert any("no connection to the broker" in line and said in line for line in harness.said), harness.said
-        assert not any("broker pw" in line or "wrong" in line for line in harness.said)
+        assert any("no connection to the broker" in line and message in line for line in harness.messages), (
+            harness.messages
+        )
+        assert not any("broker pw" in line or "wrong" in line for line in harness.messages)
 
 
-def test_a_server_of_another_authority_is_not_believed(tmp_path: Path, tls_broker: tuple[Mosquitto, Authority]) -> None:
+def test_a_server_certificate_of_another_authority_is_refused(
+    tmp_path: Path, tls_broker: tuple[Mosquitto, Authority]
+) -> None:
     server, authority = tls_broker
     other = Authority(tmp_path / "other", "somebody else")
     files = _client(authority) | {"ca_certs": str(other.file)}
-    with _bench(tmp_path, server, username="relay", password="broker pw", **files) as harness:
+    with _make_harness(tmp_path, server, username="relay", password="broker pw", **files) as harness:
         harness.registry.publish(harness.job().job_id, "started")
         assert harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC).delivered == 0
-        assert any("TLS: " in line for line in harness.said)
+        assert any("TLS: " in line for line in harness.messages)
 
 
-def test_a_server_with_a_certificate_for_another_name_is_not_believed(
-    tmp_path: Path, mosquitto: Callable[..., Mosquitto]
-) -> None:
+def test_a_server_certificate_for_another_name_is_refused(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("elsewhere", address="192.0.2.1")
     server = mosquitto(listener=f"certfile {certificate}\nkeyfile {key}")
-    with _bench(tmp_path, server, ca_certs=str(authority.file)) as harness:
+    with _make_harness(tmp_path, server, ca_certs=str(authority.file)) as harness:
         harness.registry.publish(harness.job().job_id, "started")
         assert harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC).delivered == 0
-        assert any("TLS: IP address mismatch" in line for line in harness.said), harness.said
+        assert any("TLS: IP address mismatch" in line for line in harness.messages), harness.messages
 
 
-def test_without_paho_the_answer_says_what_to_install(tmp_path: Path) -> None:
+def test_without_paho_the_error_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['paho'] = None; sys.modules['paho.mqtt.client'] = None\n"
         "import jobdb.mqtt\n"

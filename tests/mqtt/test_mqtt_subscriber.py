@@ -1,4 +1,4 @@
-"""The subscriber: what it does at its beginning, after a restart, at a job's end, and when the broker forgets."""
+"""Test the subscriber: its start, a restart, the end of a job, and a broker that loses its state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.mqtt.harness import BrokerHarness, collect
 from tests.support.waiting import wait_until
 
 
-def test_events_that_come_while_nobody_listens_wait_in_the_brokers_session(harness: BrokerHarness) -> None:
+def test_events_sent_while_no_subscriber_runs_wait_in_the_brokers_session(harness: BrokerHarness) -> None:
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     accepted: list[int | None] = []
@@ -30,7 +30,7 @@ def test_events_that_come_while_nobody_listens_wait_in_the_brokers_session(harne
     assert accepted == [1, 2, 3, 4, 5]
 
 
-def test_what_was_accepted_and_not_handled_comes_again_after_a_restart(harness: BrokerHarness) -> None:
+def test_accepted_unhandled_events_are_yielded_again_after_a_restart(harness: BrokerHarness) -> None:
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     with harness.follow() as follower:
@@ -45,7 +45,7 @@ def test_what_was_accepted_and_not_handled_comes_again_after_a_restart(harness: 
     assert harness.refused() == {}
 
 
-def test_a_cancelled_job_ends_the_iteration_although_no_event_says_so(harness: BrokerHarness) -> None:
+def test_a_cancelled_job_ends_the_iteration_without_an_event(harness: BrokerHarness) -> None:
     job = harness.job()
     with harness.follow(job.job_id) as follower:
         harness.registry.cancel(job.job_id)
@@ -62,9 +62,7 @@ def test_a_job_that_ended_long_ago_is_not_waited_for(harness: BrokerHarness) -> 
 
 
 @pytest.mark.parametrize("one_job", [True, False])
-def test_start_now_takes_nothing_old_and_raises_no_alarm_about_retained_ends(
-    harness: BrokerHarness, one_job: bool
-) -> None:
+def test_start_now_yields_nothing_old_and_does_not_report_retained_ends(harness: BrokerHarness, one_job: bool) -> None:
     old, living = harness.job(), harness.job()
     harness.run_job(old, events=4)
     harness.registry.claim(worker="w", job_id=living.job_id, lease_sec=None)
@@ -75,21 +73,19 @@ def test_start_now_takes_nothing_old_and_raises_no_alarm_about_retained_ends(
         harness.registry.publish(living.job_id, "progress", detail="new", attempt=1)
         harness.deliver()
         assert [(event.job_id, event.seq) for event in collect(follower, 1)] == [(living.job_id, 4)]
-    assert harness.refused() == {} and not any("refused" in line for line in harness.said)
+    assert harness.refused() == {} and not any("refused" in line for line in harness.messages)
 
 
-def test_a_late_subscriber_gets_a_retained_end_with_all_that_was_before_it(harness: BrokerHarness) -> None:
+def test_a_late_subscriber_gets_a_retained_end_and_all_events_before_it(harness: BrokerHarness) -> None:
     job = harness.job()
     harness.run_job(job, events=4)
     harness.deliver()
     with harness.follow() as follower:
         assert [event.seq for event in collect(follower, 4)] == [1, 2, 3, 4]
-    assert harness.refused() == {} and not any("did not arrive" in line for line in harness.said)
+    assert harness.refused() == {} and not any("did not arrive" in line for line in harness.messages)
 
 
-def test_what_a_killed_broker_forgot_comes_from_the_database_in_order(
-    harness: BrokerHarness, broker: Mosquitto
-) -> None:
+def test_events_lost_by_a_killed_broker_are_backfilled_in_order(harness: BrokerHarness, broker: Mosquitto) -> None:
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     with harness.follow():
@@ -107,10 +103,8 @@ def test_what_a_killed_broker_forgot_comes_from_the_database_in_order(
 
 
 @pytest.mark.parametrize("what_comes", ["later events", "nothing"])
-def test_a_job_id_that_is_used_again_begins_anew_for_a_subscriber_that_runs(
-    harness: BrokerHarness, what_comes: str
-) -> None:
-    """The old job was pruned while the subscriber ran, and the broker does not bring the new one's first events."""
+def test_a_reused_job_id_starts_over_for_a_running_subscriber(harness: BrokerHarness, what_comes: str) -> None:
+    """The old job was pruned while the subscriber ran, and the broker does not deliver the new one's first events."""
     with harness.follow(grace_sec=2.0 if what_comes == "nothing" else 600.0) as follower:
         harness.run_job(harness.job(job_id="nightly"), events=4)
         harness.deliver()
@@ -124,10 +118,10 @@ def test_a_job_id_that_is_used_again_begins_anew_for_a_subscriber_that_runs(
         engine.mark_delivered([delivery.number for delivery in lost])
         harness.deliver()
         assert [event.seq for event in collect(follower, 3)] == [1, 2, 3]
-    assert not any("did not arrive" in line for line in harness.said)
+    assert not any("did not arrive" in line for line in harness.messages)
 
 
-def test_without_a_relay_events_come_from_the_database_after_the_grace_time(harness: BrokerHarness) -> None:
+def test_without_a_relay_events_are_backfilled_after_the_grace_period(harness: BrokerHarness) -> None:
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     with harness.follow(grace_sec=0.2) as follower:
@@ -140,27 +134,27 @@ def test_without_a_relay_events_come_from_the_database_after_the_grace_time(harn
     assert harness.refused() == {}
 
 
-def test_a_broker_that_is_down_at_the_beginning_is_waited_for(harness: BrokerHarness, broker: Mosquitto) -> None:
+def test_a_subscriber_waits_for_a_broker_that_is_down_at_first(harness: BrokerHarness, broker: Mosquitto) -> None:
     job = harness.job()
     broker.stop()
     with harness.follow(job.job_id, listening=False) as follower, harness.relaying():
         harness.run_job(job, events=3)
-        wait_until(lambda: any("Connection refused" in line for line in harness.said))
+        wait_until(lambda: any("Connection refused" in line for line in harness.messages))
         broker.start()
         assert [event.seq for event in follower] == [1, 2, 3]
         wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)
 
 
-def test_limits_of_time_are_kept(harness: BrokerHarness) -> None:
+def test_time_limits_are_kept(harness: BrokerHarness) -> None:
     with harness.follow(timeout_sec=0.3) as follower, pytest.raises(TimedOut, match="in all"):
         next(follower)
 
 
-def test_a_cancellation_is_said_to_a_subscriber_of_all_jobs(harness: BrokerHarness) -> None:
+def test_a_subscriber_of_all_jobs_is_told_of_a_cancellation(harness: BrokerHarness) -> None:
     job = harness.job()
     with harness.follow():
         harness.registry.cancel(job.job_id)
-        wait_until(lambda: f"job {job.job_id} was cancelled" in harness.said)
+        wait_until(lambda: f"job {job.job_id} was cancelled" in harness.messages)
 
 
 def test_an_old_scripts_event_is_accepted(harness: BrokerHarness, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -188,7 +182,7 @@ def test_an_old_scripts_event_is_accepted(harness: BrokerHarness, tmp_path_facto
     message = json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()
     payload["data"]["hmac_sig"] = hmac.new(token.encode(), message, hashlib.sha256).hexdigest()  # type: ignore[index]
     with harness.follow() as follower, RawClient(harness.settings.port) as agent:
-        agent.say("mam/0ld00001/events", json.dumps(payload), retain=True)
+        agent.publish("mam/0ld00001/events", json.dumps(payload), retain=True)
         [event] = collect(follower, 1)
     assert event.detail == "größer"
     assert harness.registry.get("0ld00001").status is JobStatus.COMPLETED
@@ -211,12 +205,12 @@ def test_topic_filters(name: str, topic: str, covers: bool) -> None:
     assert topic_matches(name, topic) is covers
 
 
-def test_unsaid_refusals_are_counted_when_the_period_is_over() -> None:
-    said: list[str] = []
+def test_suppressed_refusals_are_counted_at_the_end_of_the_period() -> None:
+    messages: list[str] = []
     now = [0.0]
-    refusals = RefusalReporter(said.append, clock=lambda: now[0], most=2, period_sec=10)
+    refusals = RefusalReporter(messages.append, clock=lambda: now[0], most=2, period_sec=10)
     for _ in range(5):
         refusals.report(Acceptance(Verdict.UNSIGNED, "j", 1, reason="why"))
     now[0] = 11.0
     refusals.report(Acceptance(Verdict.UNSIGNED, "j", 2, reason="why"))
-    assert [line.split(":")[1].split()[0] for line in said] == ["unsigned", "unsigned", "3", "unsigned"]
+    assert [line.split(":")[1].split()[0] for line in messages] == ["unsigned", "unsigned", "3", "unsigned"]

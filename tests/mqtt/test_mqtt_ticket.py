@@ -1,4 +1,4 @@
-"""Tickets: a worker with no database of the registry's publishes signed events from its own durable outbox."""
+"""Test tickets: a worker without access to the database publishes signed events from a durable outbox."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import IllegalTransition, InvalidInput, Job, JobStatus, SchemaMismatch
-from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
+from jobdb import Event, IllegalTransition, InvalidInput, Job, JobStatus, SchemaMismatch
+from jobdb.mqtt import BrokerFollower, Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
 from jobdb.mqtt.ticket_outbox import RETENTION_MS
 from jobdb.mqtt.ticket_store import default_path
 from tests.support.mqtt.chaos import worker_command
@@ -51,7 +51,7 @@ def _deliver(outbox: TicketOutbox) -> int:
 # -- the file
 
 
-def test_the_file_is_private_and_read_back_equal(harness: BrokerHarness, tmp_path: Path) -> None:
+def test_the_ticket_file_is_private_and_round_trips(harness: BrokerHarness, tmp_path: Path) -> None:
     ticket = _issue(harness, _claimed(harness))
     path = tmp_path / "job.ticket"
     write_ticket(ticket, path)
@@ -61,7 +61,7 @@ def test_the_file_is_private_and_read_back_equal(harness: BrokerHarness, tmp_pat
         write_ticket(ticket, path)
 
 
-def test_secrets_are_in_the_file_and_nowhere_else(harness: BrokerHarness, tmp_path: Path, state: Path) -> None:
+def test_secrets_are_only_in_the_ticket_file(harness: BrokerHarness, tmp_path: Path, state: Path) -> None:
     job = _claimed(harness, broker_password="a broker's password")
     ticket = _issue(harness, job)
     secrets = [str(ticket.token), "a broker's password"]
@@ -98,7 +98,7 @@ def test_a_file_that_others_may_read_is_refused(harness: BrokerHarness, tmp_path
         {"next_seq": 2**60},
     ],
 )
-def test_a_file_that_is_no_ticket_is_refused_and_not_repeated(
+def test_an_invalid_ticket_file_is_refused_and_not_repeated(
     harness: BrokerHarness, tmp_path: Path, change: dict[str, object]
 ) -> None:
     ticket = _issue(harness, _claimed(harness))
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_ticket_is_refused_and_not_repeated(
     assert str(ticket.token) not in str(caught.value) and caught.value.__cause__ is None
 
 
-def test_a_job_that_has_ended_or_has_no_broker_gets_none(harness: BrokerHarness) -> None:
+def test_a_job_that_has_ended_or_has_no_broker_gets_no_ticket(harness: BrokerHarness) -> None:
     from jobdb.mqtt import Environment
 
     ended = harness.job()
@@ -126,7 +126,7 @@ def test_a_job_that_has_ended_or_has_no_broker_gets_none(harness: BrokerHarness)
 # -- the way
 
 
-def test_a_remote_workers_events_arrive_signed_and_move_the_job(harness: BrokerHarness, outbox: TicketOutbox) -> None:
+def test_a_remote_workers_events_arrive_signed_and_update_the_job(harness: BrokerHarness, outbox: TicketOutbox) -> None:
     with harness.follow() as follower:
         outbox.publish("started")
         outbox.publish("progress", detail="half", data={"pct": 50})
@@ -152,7 +152,7 @@ def test_a_terminal_event_of_a_ticket_is_retained(harness: BrokerHarness, outbox
     assert late.received[0][2]
 
 
-def test_it_goes_on_where_the_job_is(harness: BrokerHarness, state: Path) -> None:
+def test_a_ticket_continues_the_numbering_of_the_job(harness: BrokerHarness, state: Path) -> None:
     job = _claimed(harness)
     harness.registry.publish(job.job_id, "started", attempt=1)
     harness.registry.publish(job.job_id, "progress", attempt=1)
@@ -160,14 +160,14 @@ def test_it_goes_on_where_the_job_is(harness: BrokerHarness, state: Path) -> Non
         assert outbox.publish("progress").seq == 3
 
 
-def test_nothing_follows_its_own_end(outbox: TicketOutbox) -> None:
+def test_nothing_is_published_after_the_end_on_the_same_ticket(outbox: TicketOutbox) -> None:
     outbox.publish("completed")
     with pytest.raises(IllegalTransition, match="ended with this ticket at seq 1"):
         outbox.publish("progress")
     assert outbox.count_pending() == 1
 
 
-def test_an_event_that_cannot_be_built_takes_no_number(outbox: TicketOutbox) -> None:
+def test_an_event_that_cannot_be_built_uses_no_seq(outbox: TicketOutbox) -> None:
     with pytest.raises(InvalidInput):
         outbox.publish("progress", data={"hmac_sig": "mine"})
     with pytest.raises(InvalidInput):
@@ -189,7 +189,7 @@ def test_an_older_attempts_ticket_is_refused_at_accept(harness: BrokerHarness, o
     assert (job.status, job.attempt, job.last_seq, job.detail) == (JobStatus.RUNNING, 2, 1, "before")
 
 
-def test_a_ticket_after_a_rotation_goes_on_under_the_new_key(harness: BrokerHarness, state: Path) -> None:
+def test_a_ticket_issued_after_a_rotation_uses_the_new_key(harness: BrokerHarness, state: Path) -> None:
     job = _claimed(harness)
     first = _issue(harness, job)
     with harness.follow() as follower:
@@ -208,9 +208,7 @@ def test_a_ticket_after_a_rotation_goes_on_under_the_new_key(harness: BrokerHarn
     assert event.data["hmac_kid"] == 2 and harness.refused() == {}
 
 
-def test_what_was_recorded_and_not_delivered_is_delivered_later(
-    harness: BrokerHarness, state: Path, broker: object
-) -> None:
+def test_undelivered_events_are_delivered_later(harness: BrokerHarness, state: Path, broker: object) -> None:
     job = _claimed(harness)
     ticket = _issue(harness, job)
     broker.stop()  # type: ignore[attr-defined]
@@ -238,46 +236,6 @@ def test_processes_that_share_a_ticket_share_its_numbers(harness: BrokerHarness,
     assert harness.registry.get("remote").status is JobStatus.COMPLETED and harness.refused() == {}
 
 
-def test_a_broker_that_lost_events_gets_them_again_and_a_window_takes_what_was_missed(
-    harness: BrokerHarness, outbox: TicketOutbox
-) -> None:
-    with harness.follow(window=100) as follower:
-        outbox.publish("started")
-        _deliver(outbox)
-        collect(follower, 1)
-        lost = outbox.publish("progress", detail="lost")
-        [message] = outbox.read(_UnlimitedQuota())
-        outbox.mark_delivered([message.number])  # as if a broker had acknowledged it and then forgotten
-        outbox.publish("progress", detail="after")
-        _deliver(outbox)
-        [after] = collect(follower, 1)
-        assert after.seq == 3 and any("did not arrive" in line for line in harness.said)
-        assert outbox.resend() == 3
-        _deliver(outbox)
-        assert next(follower).payload == lost.payload
-    assert harness.refused() == {}
-
-
-def test_a_late_event_is_handed_out_although_a_newer_one_is_being_handled(
-    harness: BrokerHarness, outbox: TicketOutbox
-) -> None:
-    with harness.follow(window=100) as follower:
-        outbox.publish("started")
-        _deliver(outbox)
-        collect(follower, 1)
-        lost = outbox.publish("progress", detail="lost")
-        [message] = outbox.read(_UnlimitedQuota())
-        outbox.mark_delivered([message.number])
-        after = outbox.publish("progress", detail="after")
-        _deliver(outbox)
-        assert next(follower).payload == after.payload
-        outbox.resend()
-        _deliver(outbox)
-        wait_until(lambda: [event.seq for event in harness.registry.events(lost.job_id)] == [1, 2, 3])
-        assert next(follower).payload == lost.payload
-        assert next(follower).payload == after.payload  # again, after what came late
-
-
 class _UnlimitedQuota:
     def allowance(self, settings: object, job: int) -> tuple[int, int]:
         return 0, 1000
@@ -288,7 +246,49 @@ class _UnlimitedQuota:
         return False
 
 
-def test_old_tickets_are_forgotten_when_nothing_of_them_waits(harness: BrokerHarness, state: Path) -> None:
+def _publish_with_loss(outbox: TicketOutbox, follower: BrokerFollower) -> tuple[Event, Event]:
+    """Publish three events, of which the second counts as delivered and never was; return the second and the third.
+
+    So it is when a broker has acknowledged an event and then lost it.
+    """
+    outbox.publish("started")
+    _deliver(outbox)
+    collect(follower, 1)
+    lost = outbox.publish("progress", detail="lost")
+    [message] = outbox.read(_UnlimitedQuota())
+    outbox.mark_delivered([message.number])
+    after = outbox.publish("progress", detail="after")
+    _deliver(outbox)
+    return lost, after
+
+
+def test_events_that_a_broker_lost_can_be_sent_again_and_a_window_accepts_them(
+    harness: BrokerHarness, outbox: TicketOutbox
+) -> None:
+    with harness.follow(window=100) as follower:
+        lost, _ = _publish_with_loss(outbox, follower)
+        [after] = collect(follower, 1)
+        assert after.seq == 3 and any("did not arrive" in line for line in harness.messages)
+        assert outbox.resend() == 3
+        _deliver(outbox)
+        assert next(follower).payload == lost.payload
+    assert harness.refused() == {}
+
+
+def test_a_late_event_is_yielded_although_a_newer_one_is_being_handled(
+    harness: BrokerHarness, outbox: TicketOutbox
+) -> None:
+    with harness.follow(window=100) as follower:
+        lost, after = _publish_with_loss(outbox, follower)
+        assert next(follower).payload == after.payload
+        outbox.resend()
+        _deliver(outbox)
+        wait_until(lambda: [event.seq for event in harness.registry.events(lost.job_id)] == [1, 2, 3])
+        assert next(follower).payload == lost.payload
+        assert next(follower).payload == after.payload  # again, after the late event
+
+
+def test_old_tickets_are_deleted_once_nothing_is_queued(harness: BrokerHarness, state: Path) -> None:
     now = [1_000_000_000_000]
     old = _issue(harness, _claimed(harness))
     with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
@@ -300,7 +300,7 @@ def test_old_tickets_are_forgotten_when_nothing_of_them_waits(harness: BrokerHar
     with TicketOutbox.open(new, path=state, clock=lambda: now[0]) as outbox:
         outbox.publish("started")
     with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
-        assert outbox.count_pending() == 1, "it waits, so it stays"
+        assert outbox.count_pending() == 1, "it is still queued, so it stays"
         _deliver(outbox)
         assert outbox.next_seq() == 3
     now[0] += RETENTION_MS + 1
@@ -310,7 +310,7 @@ def test_old_tickets_are_forgotten_when_nothing_of_them_waits(harness: BrokerHar
         assert outbox.next_seq() == 1
 
 
-def test_the_database_of_a_newer_version_or_another_program_is_refused(harness: BrokerHarness, tmp_path: Path) -> None:
+def test_an_outbox_of_a_newer_version_or_another_program_is_refused(harness: BrokerHarness, tmp_path: Path) -> None:
     import apsw
 
     from jobdb import NotAJobdbDatabase
@@ -327,25 +327,25 @@ def test_the_database_of_a_newer_version_or_another_program_is_refused(harness: 
             TicketOutbox.open(ticket, path=tmp_path / name)
 
 
-def test_what_waited_in_a_removed_outbox_is_kept_and_not_deleted(harness: BrokerHarness, tmp_path: Path) -> None:
+def test_the_wal_of_a_removed_outbox_is_kept(harness: BrokerHarness, tmp_path: Path) -> None:
     ticket = _issue(harness, _claimed(harness))
     path = tmp_path / "state" / "tickets.db"
     with TicketOutbox.open(ticket, path=path) as outbox:
         outbox.publish("started")
     log = Path(f"{path}-wal").read_bytes()
     path.unlink()
-    with pytest.warns(UserWarning, match="is kept as"), TicketOutbox.open(ticket, path=path) as outbox:
+    with pytest.warns(UserWarning, match="are kept as"), TicketOutbox.open(ticket, path=path) as outbox:
         assert outbox.count_pending() == 0
     assert [kept.read_bytes() for kept in path.parent.glob("*-wal") if kept.name.startswith("tickets.db.r")] == [log]
 
 
-def test_the_users_state_folder() -> None:
+def test_the_outbox_is_in_the_users_state_folder() -> None:
     assert default_path({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/jobdb/tickets.db")
     assert default_path({"XDG_STATE_HOME": "relative", "HOME": "/h"}) == Path("/h/.local/state/jobdb/tickets.db")
     assert default_path({"HOME": "/h"}) == Path("/h/.local/state/jobdb/tickets.db")
 
 
-def test_it_is_refused_in_a_fork(outbox: TicketOutbox) -> None:
+def test_a_ticket_outbox_is_refused_in_a_forked_child(outbox: TicketOutbox) -> None:
     from jobdb import ForkedRegistry
 
     child = os.fork()

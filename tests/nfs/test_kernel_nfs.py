@@ -1,4 +1,4 @@
-"""The kernel's own NFS client and server, versions 4.2 and 3, in a small virtual machine: `make test-nfs`.
+"""Test the kernel's NFS client and server, versions 4.2 and 3, in a small virtual machine: `make test-nfs`.
 
 Opt-in (JOBDB_TEST_NFS=1): it needs Debian's qemu-system-x86, mmdebstrap and zstd, the network for the first
 image, and ten minutes or so. It runs under plain emulation; JOBDB_NFS_ACCEL=kvm asks for KVM, and
@@ -25,7 +25,7 @@ ONLY = os.environ.get("JOBDB_NFS_ONLY", "")
 pytestmark = opt_in("JOBDB_TEST_NFS", "make test-nfs")
 
 
-def test_what_must_be_seen_with_the_kernels_nfs_client(tmp_path: Path) -> None:
+def test_scenarios_with_the_kernels_nfs_client(tmp_path: Path) -> None:
     assert not vm_image.missing_tools(), (
         f"install {vm_image.missing_tools()} (apt-get install qemu-system-x86 mmdebstrap zstd)"
     )
@@ -45,7 +45,7 @@ def test_what_must_be_seen_with_the_kernels_nfs_client(tmp_path: Path) -> None:
         out.write(b"\0" * (-out.tell() % 4))
         out.write(added.read_bytes())
 
-    # What the kernel does not know it hands to /init as environment.
+    # The kernel passes parameters that it does not know to /init as environment variables.
     only = f"JOBDB_NFS_ONLY={ONLY}" if ONLY else ""
     accelerator = os.environ.get("JOBDB_NFS_ACCEL", "tcg")
     command = [

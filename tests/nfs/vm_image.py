@@ -1,7 +1,7 @@
-"""Builds what the little machine boots: a kernel and an initial file system with NFS, Python and jobdb in it.
+"""Build what the virtual machine boots: a kernel and an initial file system with NFS, Python and jobdb in it.
 
 Used by test_kernel_nfs.py. The base (Debian by mmdebstrap, about two minutes) is kept in a cache folder and
-made anew when its package list changes; what changes with the code is a second archive, made for each run.
+built again when its package list changes; what changes with the code is a second archive, built for each run.
 Needs Debian's mmdebstrap and zstd, and pip. Works without root where user namespaces are allowed.
 """
 

@@ -1,4 +1,4 @@
-"""Backups under load hold what was acknowledged before they began; restore never loses what it replaces."""
+"""Test backups under load, which contain all that was acknowledged before they began, and restore."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import AlreadyExists, Busy, NotAJobdbDatabase, Registry, StorageFailed
+from jobdb import AlreadyExists, Busy, NotAJobdbDatabase, Registry, StorageFailed, Unusable
 from jobdb.operations.backup import back_up
 from jobdb.operations.backup_file import verify
 from jobdb.operations.restore import restore_registry
@@ -84,7 +84,7 @@ def test_restore_keeps_what_it_replaces(database: Path, tmp_path: Path) -> None:
         early = registry.register(agent="a", prompt="early")
         back_up(registry, tmp_path / "saved.db")
         late = registry.register(agent="a", prompt="late")
-        with pytest.raises(Exception, match="open in this process"):
+        with pytest.raises(Unusable, match="open in this process"):
             restore_registry(tmp_path / "saved.db", parse_url(database))
     kept = restore_registry(tmp_path / "saved.db", parse_url(database)).kept
     assert kept is not None
@@ -94,7 +94,7 @@ def test_restore_keeps_what_it_replaces(database: Path, tmp_path: Path) -> None:
         assert {job.job_id for job in registry.jobs()} == {early.job_id, late.job_id}
 
 
-def test_restore_is_refused_while_somebody_has_it_open(database: Path, tmp_path: Path) -> None:
+def test_restore_is_refused_while_a_process_has_the_database_open(database: Path, tmp_path: Path) -> None:
     with Registry.open(database, create=True) as registry:
         registry.register(agent="a", prompt="p")
         back_up(registry, tmp_path / "saved.db")
@@ -106,7 +106,7 @@ def test_restore_is_refused_while_somebody_has_it_open(database: Path, tmp_path:
     assert not list(tmp_path.glob("*.replaced-*"))
 
 
-def test_a_damaged_or_foreign_file_is_no_backup(database: Path, tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_file_is_refused_as_a_backup(database: Path, tmp_path: Path) -> None:
     with Registry.open(database, create=True) as registry:
         for number in range(200):
             registry.register(agent="a", prompt=f"prompt {number} " * 20)

@@ -1,4 +1,4 @@
-"""Which files a backup makes, takes the name of, and removes; and which it never touches."""
+"""Test which files a backup creates, replaces and removes, and which it never touches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from jobdb.operations import backup as backup_module
 from jobdb.operations.backup import Backup, back_up
 from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
+from tests.support.threads import run_in_threads
 
 
 @pytest.fixture
@@ -66,8 +67,8 @@ def test_keep_removes_backups_of_exactly_its_name(saved: Path, registry: Registr
     assert names(saved) == sorted([*before, f"{stem}-20200104T000000Z-10.db", done.path.name])
 
 
-def test_what_is_named_after_a_time_to_come_is_left_and_not_counted(saved: Path, registry: Registry) -> None:
-    """As where the clock was ahead for a while: the newest real backups stay."""
+def test_backups_dated_in_the_future_are_neither_removed_nor_counted(saved: Path, registry: Registry) -> None:
+    """So it is after a clock was ahead for a while: the newest real backups stay."""
     for stamp in ("20200101T000000Z", "20200102T000000Z", "20360101T000000Z", "20360102T000000Z"):
         (saved / f"jobs-{stamp}.db").write_bytes(b"there")
     done = back_up(registry, saved / "jobs.db", keep=2)
@@ -95,7 +96,7 @@ def test_backups_in_one_second_have_names_of_their_own(
 
 
 @pytest.mark.parametrize("keep", [0, -1, True, 1.5])
-def test_a_wrong_number_to_keep_makes_nothing(saved: Path, registry: Registry, keep: int) -> None:
+def test_an_invalid_number_to_keep_creates_nothing(saved: Path, registry: Registry, keep: int) -> None:
     with pytest.raises(InvalidInput):
         back_up(registry, saved / "jobs.db", keep=keep)
     assert names(saved) == []
@@ -104,7 +105,7 @@ def test_a_wrong_number_to_keep_makes_nothing(saved: Path, registry: Registry, k
 # -- names
 
 
-def test_the_database_and_its_files_are_no_target(tmp_path: Path, saved: Path, registry: Registry) -> None:
+def test_the_databases_own_files_are_refused_as_a_target(tmp_path: Path, saved: Path, registry: Registry) -> None:
     database = tmp_path / "db" / "jobs.db"
     (saved / "link.db").symlink_to(database)
     (saved / "dangling.db").symlink_to("nowhere")
@@ -121,7 +122,7 @@ def test_the_database_and_its_files_are_no_target(tmp_path: Path, saved: Path, r
         (saved / "other-gate", InvalidInput, "part of other"),
         (saved / "dangling.db", AlreadyExists, "exists already"),
         (saved / "pipe", AlreadyExists, "exists already"),
-        (saved / "pipe" / "jobs.db", StorageFailed, "a file of that name is there"),
+        (saved / "pipe" / "jobs.db", StorageFailed, "a file has that name"),
         (Path(os.fsdecode(os.fsencode(saved) + b"/\xff.db")), InvalidInput, "UTF-8"),
         (saved / ("x" * 250), StorageFailed, "too long"),
     ):
@@ -134,7 +135,7 @@ def test_the_database_and_its_files_are_no_target(tmp_path: Path, saved: Path, r
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal", "-shm"])
-def test_no_backup_is_made_beside_the_journals_of_another_file(saved: Path, registry: Registry, suffix: str) -> None:
+def test_no_backup_is_written_beside_the_journals_of_another_file(saved: Path, registry: Registry, suffix: str) -> None:
     (saved / f"jobs.db{suffix}").write_bytes(b"of a file that was here")
     with pytest.raises(AlreadyExists, match="apply it to the backup"):
         back_up(registry, saved / "jobs.db")
@@ -151,7 +152,9 @@ def test_a_file_or_link_that_was_planted_is_neither_followed_nor_replaced(saved:
     assert (saved / "other.db.partial").read_text() == "precious too"
 
 
-def test_what_a_backup_that_died_has_left_goes_and_one_that_lives_stays(saved: Path, registry: Registry) -> None:
+def test_leftovers_of_a_dead_backup_are_removed_and_those_of_a_running_one_kept(
+    saved: Path, registry: Registry
+) -> None:
     from jobdb.filesystem.scratch_file import ScratchFile
 
     (saved / "jobs.db.partial-01234567").write_bytes(b"left")
@@ -164,30 +167,23 @@ def test_what_a_backup_that_died_has_left_goes_and_one_that_lives_stays(saved: P
 
 
 @pytest.mark.parametrize("keep", [None, 9])
-def test_several_to_one_target_at_once(tmp_path: Path, saved: Path, registry: Registry, keep: int | None) -> None:
-    done: list[Backup | Exception] = []
+def test_concurrent_backups_to_one_target(tmp_path: Path, saved: Path, registry: Registry, keep: int | None) -> None:
+    made: list[Backup] = []
     start = threading.Barrier(4)
 
     def run() -> None:
         with Registry.open(tmp_path / "db" / "jobs.db") as own:
             start.wait(30)
-            try:
-                done.append(back_up(own, saved / "jobs.db", keep=keep))
-            except AlreadyExists as error:
-                done.append(error)
+            made.append(back_up(own, saved / "jobs.db", keep=keep))
 
-    crew = [threading.Thread(target=run) for _ in range(4)]
-    for one in crew:
-        one.start()
-    for one in crew:
-        one.join(60)
-    made = [backup for backup in done if isinstance(backup, Backup)]
-    assert len(done) == 4 and len(made) == (1 if keep is None else 4)
+    errors = run_in_threads([run] * 4)
+    assert [type(error) for error in errors] == ([AlreadyExists] * 3 if keep is None else [])
+    assert len(made) == 4 - len(errors)
     assert names(saved) == sorted(backup.path.name for backup in made)
     assert {backup.jobs for backup in made} == {1}
 
 
-def test_a_database_that_was_replaced_since_it_was_opened_is_not_saved(tmp_path: Path, saved: Path) -> None:
+def test_a_database_replaced_since_it_was_opened_is_not_backed_up(tmp_path: Path, saved: Path) -> None:
     database = tmp_path / "db" / "jobs.db"
     with Registry.open(tmp_path / "db" / "other.db", create=True) as other:
         other.register(agent="a", prompt="p", job_id="another")
@@ -212,7 +208,7 @@ def small_disk(small_disk: Path) -> Path:
     return small_disk
 
 
-def test_a_full_disk_is_named_and_nothing_is_left_there(small_disk: Path, saved: Path, registry: Registry) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_left_behind(small_disk: Path, saved: Path, registry: Registry) -> None:
     with pytest.raises(StorageFailed, match=f"disk that holds {small_disk}/.* is full"):
         back_up(registry, small_disk / "jobs.db")
     assert names(small_disk) == ["filler"]
@@ -222,7 +218,9 @@ def test_a_full_disk_is_named_and_nothing_is_left_there(small_disk: Path, saved:
     assert names(small_disk) == ["filler"]
 
 
-def test_a_folder_that_goes_away_meanwhile(saved: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_folder_removed_during_the_backup(
+    saved: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = backup_module.verify
 
     def verify_and_lose(path: Path, *, named: Path | None = None) -> tuple[int, int]:
@@ -235,11 +233,11 @@ def test_a_folder_that_goes_away_meanwhile(saved: Path, registry: Registry, monk
         back_up(registry, saved / "jobs.db")
 
 
-def test_older_backups_that_cannot_be_removed_are_named(saved: Path, registry: Registry) -> None:
+def test_older_backups_that_cannot_be_removed_are_reported(saved: Path, registry: Registry) -> None:
     (saved / "jobs-20200101T000000Z.db").write_bytes(b"old")
     (saved / "jobs-20200101T000000Z.db-wal").mkdir()
     (saved / "jobs-20200101T000000Z.db-wal" / "file").touch()
-    with pytest.raises(StorageFailed, match="was made and verified, but"):
+    with pytest.raises(StorageFailed, match="was created and verified, but"):
         back_up(registry, saved / "jobs.db", keep=1)
     made = [path for path in saved.glob("jobs-*Z.db") if not path.name.startswith("jobs-2020")]
     assert len(made) == 1 and time.gmtime().tm_year > 2020

@@ -1,4 +1,4 @@
-"""The copy that migrate keeps: whole, under a name of its own, beside the file that a link leads to."""
+"""Test the copy that migrate keeps: complete, under a unique name, in the folder of a link's target."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_two_copies_in_one_second_have_names_of_their_own(old_database: Path, mo
     assert all(path is not None and version(path) == 1 for path in kept)
 
 
-def test_a_link_is_followed_and_the_copy_can_be_put_back(tmp_path: Path, old_database: Path) -> None:
+def test_a_link_is_followed_and_the_copy_can_be_restored(tmp_path: Path, old_database: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to("db/jobs.db")
     kept = migrate(link)
@@ -70,7 +70,7 @@ def test_a_link_is_followed_and_the_copy_can_be_put_back(tmp_path: Path, old_dat
         registry.register(agent="a", prompt="p")
 
 
-def test_owner_and_mode_are_the_databases(old_database: Path) -> None:
+def test_the_copy_has_the_databases_owner_and_mode(old_database: Path) -> None:
     require_root("giving a file to another user")
     os.chown(old_database, 12345, 12346)
     kept = migrate(old_database)
@@ -79,7 +79,7 @@ def test_owner_and_mode_are_the_databases(old_database: Path) -> None:
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 12346, 0o600)
 
 
-def test_a_copy_that_fails_leaves_no_file_that_looks_whole(old_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_copy_leaves_no_file_that_looks_complete(old_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_scratch: object) -> None:
         raise StorageFailed("the disk did not confirm it")
 

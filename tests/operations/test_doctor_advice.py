@@ -1,4 +1,4 @@
-"""The doctor's advice fits what it found: no backup for a right that is missing, no reap for what others work on."""
+"""Test that the doctor's advice fits the finding: no restore for a missing permission, no reap for others' work."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shared_folder() -> Iterator[Path]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Drop to the rights of a user, also where the tests run as root."""
+    """Drop to the rights of an ordinary user if the tests run as root."""
     if os.geteuid() != 0:
         yield
         return
@@ -61,7 +61,7 @@ def bad(path: Path, check: str) -> Finding:
 def make(path: Path) -> Path:
     with Registry.open(path, create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
-    diagnose(parse_url(path))  # all that it imports is there, whoever looks next
+    diagnose(parse_url(path))  # everything that it imports is in the database when the next process reads it
     return path
 
 
@@ -81,7 +81,7 @@ def test_a_file_system_that_cannot_hold_a_database(shared_folder: Path) -> None:
     assert found.level == "fail" and "it loses locks" in found.message
 
 
-def test_a_file_of_ours_that_may_not_be_read(shared_folder: Path) -> None:
+def test_an_unreadable_file_of_this_user(shared_folder: Path) -> None:
     path = make(shared_folder / "jobs.db")
     if os.geteuid() == 0:
         os.chown(path, NOBODY, NOBODY)
@@ -91,7 +91,7 @@ def test_a_file_of_ours_that_may_not_be_read(shared_folder: Path) -> None:
     assert "Permission denied" in found.message and found.fix_command == f"chmod u+rw {path}"
 
 
-def test_a_file_of_somebody_else_that_may_not_be_read(shared_folder: Path) -> None:
+def test_an_unreadable_file_of_another_user(shared_folder: Path) -> None:
     require_root("giving a file to another user")
     path = make(shared_folder / "jobs.db")
     with unprivileged():
@@ -99,7 +99,7 @@ def test_a_file_of_somebody_else_that_may_not_be_read(shared_folder: Path) -> No
     assert "Permission denied" in found.message and found.fix_command == f"sudo -u root jobdb --db {path} doctor"
 
 
-def test_a_folder_that_may_not_be_entered(shared_folder: Path) -> None:
+def test_a_folder_without_search_permission(shared_folder: Path) -> None:
     folder = shared_folder / "shut"
     path = make(folder / "jobs.db")
     if os.geteuid() == 0:
@@ -111,7 +111,7 @@ def test_a_folder_that_may_not_be_entered(shared_folder: Path) -> None:
     assert "Permission denied" in found.message and found.fix_command == f"chmod u+rwx {folder}"
 
 
-def test_a_disk_that_fails_calls_for_no_backup(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_does_not_cause_advice_to_restore(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(shared_folder / "jobs.db")
 
     def fail(_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_folder_in_place_of_the_database(shared_folder: Path) -> None:
         (StorageFailed("the file may not be written"), None),
     ],
 )
-def test_a_check_that_could_not_be_made_tells_of_no_damage(
+def test_a_check_that_could_not_run_reports_no_damage(
     shared_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, fix_command: str | None
 ) -> None:
     path = make(shared_folder / "jobs.db")
@@ -148,14 +148,14 @@ def test_a_check_that_could_not_be_made_tells_of_no_damage(
     assert found.fix_command == (fix_command.format(path) if fix_command else None)
 
 
-def test_advice_is_about_the_registry_that_was_asked_for() -> None:
+def test_advice_names_the_requested_registry() -> None:
     report = DoctorReport("postgresql://db.example/jobs", "jobdb --db postgresql://db.example/jobs")
     error = SchemaMismatch("it has schema version 1; run 'jobdb migrate' on the same URL")
     assert fix_command_for(report, error) == "jobdb --db postgresql://db.example/jobs migrate"
     assert fix_command_for(report, SchemaMismatch("it has not the schema; run 'jobdb doctor'")) is None
 
 
-def test_a_command_comes_from_the_advice_for_the_command_line() -> None:
+def test_the_command_is_taken_from_the_command_line_advice() -> None:
     report = DoctorReport("sqlite:///x.db", "jobdb --db x.db")
     error = SchemaMismatch("'jobdb list' found it empty", advice="open it with create=True", command="run 'jobdb init'")
     assert fix_command_for(report, error) == "jobdb --db x.db init"
@@ -163,7 +163,7 @@ def test_a_command_comes_from_the_advice_for_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("expired", [False, True])
-def test_an_imported_job_is_looked_at_before_it_is_reaped(shared_folder: Path, expired: bool) -> None:
+def test_advice_for_an_imported_job_is_to_inspect_it_before_reaping(shared_folder: Path, expired: bool) -> None:
     from jobdb.legacy import import_registry
 
     shutil.copytree(SAMPLE, shared_folder / "old")
@@ -179,14 +179,14 @@ def test_an_imported_job_is_looked_at_before_it_is_reaped(shared_folder: Path, e
         assert bad(path, "leases").fix_command == f"jobdb --db {path} list --status running"
 
 
-def test_a_job_of_our_own_is_reaped(shared_folder: Path) -> None:
+def test_advice_for_a_job_registered_here_is_to_reap_it(shared_folder: Path) -> None:
     path = make(shared_folder / "jobs.db")
     with Registry.open(path) as registry:
         registry.claim(worker="w", job_id="one", lease_sec=0.001)
     assert bad(path, "leases").fix_command == f"jobdb --db {path} reap"
 
 
-def test_a_log_that_kept_the_old_name_is_found(shared_folder: Path) -> None:
+def test_a_wal_left_under_the_old_name_is_found(shared_folder: Path) -> None:
     path = shared_folder / "db" / "jobs.db"
     registry = Registry.open(path, create=True)
     registry.register(agent="a", prompt="p", job_id="one")
@@ -200,7 +200,7 @@ def test_a_log_that_kept_the_old_name_is_found(shared_folder: Path) -> None:
     assert all(finding.level == "ok" for finding in diagnose(parse_url(path)).findings)
 
 
-def test_what_is_left_of_a_database_that_was_removed(shared_folder: Path) -> None:
+def test_leftovers_of_a_removed_database(shared_folder: Path) -> None:
     path = shared_folder / "db" / "jobs.db"
     registry = Registry.open(path, create=True)
     registry.register(agent="a", prompt="p", job_id="one")
@@ -228,7 +228,7 @@ def test_no_mode_is_changed_through_a_link(shared_folder: Path) -> None:
     assert "is a symbolic link" in bad(path, "open").message
 
 
-def test_a_secret_that_was_changed_is_no_fault_of_the_key(shared_folder: Path) -> None:
+def test_an_altered_secret_is_not_blamed_on_the_key(shared_folder: Path) -> None:
     import sqlite3
 
     path = make(shared_folder / "jobs.db")
@@ -238,10 +238,10 @@ def test_a_secret_that_was_changed_is_no_fault_of_the_key(shared_folder: Path) -
     connection.commit()
     connection.close()
     found = bad(path, "master key")
-    assert "does not open" in found.message and found.fix_command == f"jobdb --db {path} token rotate one"
+    assert "cannot be unsealed" in found.message and found.fix_command == f"jobdb --db {path} token rotate one"
 
 
-def test_a_subscriber_is_named_so_that_a_shell_takes_it(shared_folder: Path) -> None:
+def test_the_name_of_a_subscriber_is_quoted_for_the_shell(shared_folder: Path) -> None:
     path = make(shared_folder / "jobs.db")
     moment = [1_800_000_000_000]
     with Registry.open(path, clock=lambda: moment[0]) as registry:

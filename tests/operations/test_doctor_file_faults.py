@@ -1,4 +1,4 @@
-"""Each fault that is planted in the files is found, and the doctor's own advice fixes it."""
+"""Test that each fault planted in the files is found, and that the doctor's own advice fixes it."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def execute_sql(workspace: Workspace, sql: str, *values: object) -> list[Any]:
         connection.close()
 
 
-def test_a_sound_registry_has_nothing_to_fix(workspace: Workspace, saved: Path) -> None:
+def test_a_healthy_registry_has_nothing_to_fix(workspace: Workspace, saved: Path) -> None:
     report = workspace.doctor("--full").report
     assert report["ok"] and {finding["level"] for finding in report["findings"]} == {"ok"}, report
     assert all(finding["fix"] is None for finding in report["findings"])
 
 
-def test_examining_makes_no_key(workspace: Workspace) -> None:
+def test_the_doctor_creates_no_key(workspace: Workspace) -> None:
     workspace.jobdb("init")
     workspace.doctor()
     assert not list((workspace.root / "home").rglob("master.key"))
 
 
 @pytest.mark.parametrize(("what", "mode"), [("jobs.db", 0o644), ("jobs.db-wal", 0o660), ("", 0o755)])
-def test_modes_that_let_others_in(workspace: Workspace, saved: Path, what: str, mode: int) -> None:
+def test_modes_that_give_others_access(workspace: Workspace, saved: Path, what: str, mode: int) -> None:
     place = workspace.database.parent / what
     with workspace.registry() as registry:
         registry.register(agent="codex", prompt="so that there is a WAL")
@@ -77,7 +77,7 @@ def test_a_file_of_another_user_beside_the_database(workspace: Workspace, saved:
     diagnosis.apply_advice("owner")
 
 
-def test_a_second_name_of_the_file(workspace: Workspace, saved: Path) -> None:
+def test_a_hard_link_to_the_file(workspace: Workspace, saved: Path) -> None:
     os.link(workspace.database, workspace.database.parent / "copy.db")
     advice = workspace.doctor().found("file", "fail", "2 names")["fix"]
     names = workspace.sh(advice).stdout.split()
@@ -101,7 +101,7 @@ def test_an_empty_file(workspace: Workspace) -> None:
     assert diagnosis.apply_advice("schema").report["ok"]
 
 
-def test_a_file_that_is_no_database(workspace: Workspace, saved: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported(workspace: Workspace, saved: Path) -> None:
     workspace.database.write_bytes(b"these are no pages\n" * 1000)
     diagnosis = workspace.doctor()
     diagnosis.found("file", "fail", "not a SQLite database")
@@ -186,7 +186,7 @@ def test_an_index_that_differs_from_its_table(workspace: Workspace, saved: Path)
     assert diagnosis.apply_advice("integrity", BACKUP=saved).report["ok"]
 
 
-def test_a_row_that_refers_to_nothing(workspace: Workspace, saved: Path) -> None:
+def test_a_row_with_a_dangling_reference(workspace: Workspace, saved: Path) -> None:
     execute_sql(workspace, "DELETE FROM jobs WHERE id = 3")  # another program, without foreign keys
     diagnosis = workspace.doctor("--full")
     diagnosis.found("integrity", "fail", "refers to nothing in jobs")
@@ -259,7 +259,7 @@ def test_a_program_that_keeps_the_database_locked(workspace: Workspace, saved: P
     assert workspace.doctor().report["ok"]
 
 
-def test_a_journal_that_a_dead_writer_left(workspace: Workspace, saved: Path) -> None:
+def test_a_journal_left_by_a_dead_writer(workspace: Workspace, saved: Path) -> None:
     execute_sql(workspace, "PRAGMA journal_mode = delete")
     execute_sql(workspace, "INSERT INTO settings (name, value) VALUES ('shared', '1')")
     before = execute_sql(workspace, "SELECT group_concat(detail) FROM jobs")
@@ -272,10 +272,10 @@ def test_a_journal_that_a_dead_writer_left(workspace: Workspace, saved: Path) ->
     assert execute_sql(workspace, "SELECT group_concat(detail) FROM jobs") == before
 
 
-def test_what_a_broken_off_restore_left(workspace: Workspace, saved: Path) -> None:
+def test_leftovers_of_an_interrupted_restore(workspace: Workspace, saved: Path) -> None:
     left = workspace.database.with_name("jobs.db.restoring")
     shutil.copyfile(saved, left)
-    workspace.doctor().expect_ok("leftovers")  # it may be going on
+    workspace.doctor().expect_ok("leftovers")  # the restore may still be running
     os.utime(left, (left.stat().st_mtime - 7200,) * 2)
     diagnosis = workspace.doctor()
     diagnosis.found("leftovers", "warn", "jobs.db.restoring")
@@ -283,7 +283,7 @@ def test_what_a_broken_off_restore_left(workspace: Workspace, saved: Path) -> No
     assert not left.exists()
 
 
-def test_a_restored_database_of_another_key_is_told_at_once(workspace: Workspace) -> None:
+def test_a_database_restored_under_another_key_is_reported_at_once(workspace: Workspace) -> None:
     saved = workspace.root / "saved.db"
     workspace.jobdb(f"init && jobdb register --agent a x && jobdb backup {saved}")
     done = workspace.sh(f"XDG_CONFIG_HOME={workspace.root}/other jobdb restore {saved} --yes")
@@ -303,7 +303,7 @@ def test_a_restore_that_made_revoked_tokens_valid_again(workspace: Workspace, sa
     diagnosis.apply_advice("restore")
 
 
-def test_a_restore_of_which_nothing_is_known(workspace: Workspace, saved: Path) -> None:
+def test_a_restore_without_a_record_of_what_it_replaced(workspace: Workspace, saved: Path) -> None:
     workspace.database.unlink()
     workspace.jobdb(f"restore {saved} --yes")
     diagnosis = workspace.doctor("--full")
@@ -327,7 +327,7 @@ def test_another_key(workspace: Workspace, saved: Path) -> None:
     assert diagnosis.apply_advice("master key", FILE_WITH_THE_KEY=workspace.root / "key").report["ok"]
 
 
-def test_a_disk_that_is_nearly_full(workspace: Workspace) -> None:
+def test_a_nearly_full_disk(workspace: Workspace) -> None:
     with small_disk(workspace.database.parent, 40 << 10) as disk:
         workspace.jobdb("init")
         found = workspace.doctor().found("disk", "warn", "MiB free")

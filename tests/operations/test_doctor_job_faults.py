@@ -1,4 +1,4 @@
-"""Each fault that is planted in the work is found, and fixed by the doctor's own advice."""
+"""Test that each fault planted in the jobs is found, and that the doctor's own advice fixes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from jobdb import Registry
 from jobdb.doctor import diagnose
 from jobdb.model import Broker
-from jobdb.registry import now_ms
+from jobdb.model.times import now_ms
 from jobdb.urls import parse_url
 from tests.support.clocks import ManualClock
 from tests.support.workspace import Workspace
@@ -32,7 +32,7 @@ def test_expired_leases(workspace: Workspace) -> None:
         registry.register(agent="codex", prompt="p", timeout_sec=0, idle_timeout_sec=0)
         registry.claim(agent="codex", worker="w", lease_sec=60)
     diagnosis = workspace.doctor()
-    diagnosis.found("leases", "warn", "1 expired", "1h ago")
+    diagnosis.found("leases", "warn", "1 expired", "119m ago")
     diagnosis.apply_advice("leases")
     assert workspace.jobdb("list --status pending").count("codex") == 1
 
@@ -46,7 +46,7 @@ def test_jobs_past_their_limits(workspace: Workspace) -> None:
     diagnosis.apply_advice("time limits")
 
 
-def test_jobs_that_nothing_will_end(workspace: Workspace) -> None:
+def test_jobs_that_will_never_end(workspace: Workspace) -> None:
     with workspace.registry() as registry:
         lively = registry.register(agent="codex", prompt="p", timeout_sec=0, idle_timeout_sec=0)
         registry.publish(lively.job_id, "started")
@@ -70,7 +70,7 @@ def test_jobs_that_wait_for_a_person(workspace: Workspace) -> None:
     workspace.doctor().expect_ok("permissions")
 
 
-def test_an_outbox_that_a_relay_does_not_get_empty(workspace: Workspace) -> None:
+def test_an_outbox_that_a_relay_does_not_empty(workspace: Workspace) -> None:
     with registry_at(workspace, -1) as registry:
         job = registry.register(agent="codex", prompt="p", broker=Broker("127.0.0.1", 1), idle_timeout_sec=0)
         registry.publish(job.job_id, "progress")
@@ -79,7 +79,7 @@ def test_an_outbox_that_a_relay_does_not_get_empty(workspace: Workspace) -> None
     workspace.doctor().found("outbox", "warn", "although a relay is running")
 
 
-def test_a_subscriber_whose_handler_stands_still(workspace: Workspace) -> None:
+def test_a_subscriber_whose_handler_hangs(workspace: Workspace) -> None:
     with registry_at(workspace, -1) as registry:
         job = registry.register(agent="codex", prompt="p", idle_timeout_sec=0)
         registry.publish(job.job_id, "started")
@@ -122,7 +122,7 @@ def test_a_clock_that_was_ahead(workspace: Workspace, monkeypatch: pytest.Monkey
     assert check_levels(workspace, 4, monkeypatch)["clock"] == ["ok"]  # a clock that is right, later on
 
 
-def test_what_a_clock_that_was_ahead_has_left(workspace: Workspace) -> None:
+def test_times_left_by_a_clock_that_was_ahead(workspace: Workspace) -> None:
     with registry_at(workspace, 3) as registry:
         job = registry.register(agent="codex", prompt="p")
         registry.claim(worker="w", job_id=job.job_id, lease_sec=60)

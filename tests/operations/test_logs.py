@@ -1,4 +1,4 @@
-"""What is logged: durations of verbs and waits, with attributes for machines, and never a secret."""
+"""Test the log: durations of verbs and waits, with attributes for programs, and never a secret."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_very_verbose_shows_durations(workspace: Workspace) -> None:
     assert workspace.sh("jobdb -vv doctor").returncode == 0
 
 
-def test_records_carry_what_they_say(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_have_attributes(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "jobdb")
     with workspace.registry() as registry:
         job = registry.register(agent="codex", prompt="p")
@@ -37,6 +37,7 @@ def test_records_carry_what_they_say(workspace: Workspace, caplog: pytest.LogCap
     verbs = {record.verb: record for record in caplog.records if hasattr(record, "verb")}
     assert verbs["register"].outcome == "ok" and verbs["register"].duration_ms > 0
     assert verbs["get"].outcome == "UnknownJob"
+    assert verbs["close"].outcome == "ok" and verbs["close"].duration_ms > 0  # no verb, but with a checkpoint
     wrote = next(record for record in caplog.records if hasattr(record, "waited_ms"))
     assert wrote.waited_ms >= 0 and wrote.worked_ms > 0 and wrote.committed_ms > 0
     waits = [record for record in caplog.records if getattr(record, "wait", None) == "news"]
@@ -44,7 +45,7 @@ def test_records_carry_what_they_say(workspace: Workspace, caplog: pytest.LogCap
     assert job.job_id not in caplog.text
 
 
-def test_a_wait_for_another_writer_is_told(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wait_for_another_writer_is_logged(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "jobdb")
     with workspace.registry() as holder, workspace.registry(busy_timeout_sec=0.2) as other:
         inside, leave = threading.Event(), threading.Event()
@@ -90,7 +91,7 @@ def test_no_secret_is_logged(workspace: Workspace, caplog: pytest.LogCaptureFixt
         assert secret not in said
 
 
-def test_who_keeps_no_log_pays_nothing(workspace: Workspace) -> None:
+def test_without_logging_nothing_is_wrapped(workspace: Workspace) -> None:
     code = (
         "import sys\nfrom jobdb import Registry\n"
         "with Registry.open(create=True) as registry:\n"

@@ -1,4 +1,4 @@
-"""A restore puts exactly the backup in place, and loses nothing of what it replaces."""
+"""Test that a restore puts exactly the backup in place and loses nothing of what it replaces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(folder: Path) -> Path:
-    """A database with the job "late", which the backup saved.db lacks, and of which only the -wal knows."""
+    """A database with the job "late", which only its -wal has, and which the backup saved.db lacks."""
     path = folder / "db" / "jobs.db"
     with Registry.open(path, create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="early")
@@ -62,7 +62,7 @@ def setting(path: Path, name: str) -> str | None:
 # -- journals of what had the name before
 
 
-def test_the_log_of_a_removed_database_is_not_played_in(folder: Path, database: Path) -> None:
+def test_the_wal_of_a_removed_database_is_not_replayed(folder: Path, database: Path) -> None:
     log = Path(f"{database}-wal").read_bytes()
     database.unlink()
     done = restore_registry(folder / "saved.db", url_of(database))
@@ -94,10 +94,8 @@ def test_the_journal_of_a_removed_database_is_not_rolled_back_into_it(folder: Pa
     assert jobs_in(database) == ["early"]
 
 
-def test_the_journal_of_a_database_that_was_never_finished_does_not_empty_the_restored_one(
-    folder: Path, database: Path
-) -> None:
-    """It says that the database had no page before."""
+def test_the_journal_of_an_unfinished_database_does_not_empty_the_restored_one(folder: Path, database: Path) -> None:
+    """The journal says that the database had no page before."""
     content = bytearray(hot_journal(database))
     content[16:20] = bytes(4)
     database.unlink()
@@ -109,10 +107,10 @@ def test_the_journal_of_a_database_that_was_never_finished_does_not_empty_the_re
         restore_registry(folder / "saved.db", url_of(database))
 
 
-def test_one_that_was_made_at_that_moment_is_kept_too(
+def test_a_database_created_during_the_restore_is_kept(
     folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a program that knows of no gate."""
+    """It is created by a program that does not use the gate."""
     from jobdb.operations import locked_replace
 
     Path(f"{database}-wal").unlink()
@@ -129,19 +127,17 @@ def test_one_that_was_made_at_that_moment_is_kept_too(
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_a_database_that_is_made_sets_the_log_of_an_earlier_one_aside(
-    folder: Path, database: Path, empty: bool
-) -> None:
+def test_creating_a_database_sets_the_wal_of_an_earlier_one_aside(folder: Path, database: Path, empty: bool) -> None:
     log = Path(f"{database}-wal").read_bytes()
     database.unlink()
     if empty:
         database.touch(mode=0o600)
-    with pytest.warns(UserWarning, match="is kept as"), Registry.open(database, create=True) as registry:
+    with pytest.warns(UserWarning, match="are kept as"), Registry.open(database, create=True) as registry:
         assert registry.jobs() == []
     assert [path.read_bytes() for path in database.parent.glob("jobs.db.replaced-*-wal")] == [log]
 
 
-def test_an_empty_file_is_restored_over_as_if_it_were_not_there(folder: Path, database: Path) -> None:
+def test_an_empty_file_is_replaced_like_a_missing_one(folder: Path, database: Path) -> None:
     log = Path(f"{database}-wal").read_bytes()
     database.write_bytes(b"")
     done = restore_registry(folder / "saved.db", url_of(database))
@@ -149,7 +145,7 @@ def test_an_empty_file_is_restored_over_as_if_it_were_not_there(folder: Path, da
     assert jobs_in(database) == ["early"]
 
 
-def test_what_is_damaged_is_kept_as_it_is_with_its_log(folder: Path, database: Path) -> None:
+def test_a_damaged_database_is_kept_unchanged_with_its_wal(folder: Path, database: Path) -> None:
     damaged = bytearray(database.read_bytes())
     damaged[8192:-4096] = os.urandom(len(damaged) - 8192 - 4096)
     database.write_bytes(damaged)
@@ -161,8 +157,8 @@ def test_what_is_damaged_is_kept_as_it_is_with_its_log(folder: Path, database: P
     assert jobs_in(database) == ["early"]
 
 
-def test_a_name_for_what_is_kept_has_no_log_beside_it(folder: Path, database: Path) -> None:
-    """Under whatever name it is kept, opening it shows what was in it."""
+def test_the_kept_database_gets_a_name_without_a_wal_beside_it(folder: Path, database: Path) -> None:
+    """Opening the kept database shows its content, whatever its name."""
     from jobdb.engines.sqlite import stale_journals
 
     stamp = stale_journals.utc_timestamp()
@@ -174,7 +170,7 @@ def test_a_name_for_what_is_kept_has_no_log_beside_it(folder: Path, database: Pa
 
 
 @pytest.mark.parametrize("put_back", [False, True])
-def test_refused_while_somebody_works_on_a_database_that_was_removed(
+def test_restore_is_refused_while_a_process_uses_the_removed_database(
     folder: Path, database: Path, put_back: bool
 ) -> None:
     with held_open(database, close=False):
@@ -191,7 +187,7 @@ def test_refused_while_somebody_works_on_a_database_that_was_removed(
     assert jobs_in(database) == ["early"]
 
 
-def test_a_backup_that_was_opened_is_restored_with_its_log(folder: Path, database: Path) -> None:
+def test_an_opened_backup_is_restored_with_its_wal(folder: Path, database: Path) -> None:
     registry = Registry.open(folder / "saved.db")
     registry.register(agent="a", prompt="p", job_id="in_its_log")
     registry.close(checkpoint=False)
@@ -202,7 +198,7 @@ def test_a_backup_that_was_opened_is_restored_with_its_log(folder: Path, databas
     assert after == before
 
 
-def test_a_backup_in_the_middle_of_a_transaction_is_no_backup(folder: Path, database: Path) -> None:
+def test_a_backup_with_an_open_transaction_is_refused(folder: Path, database: Path) -> None:
     journal = Path(f"{folder / 'saved.db'}-journal")
     journal.write_bytes(hot_journal(database))
     with pytest.raises(StorageFailed, match="not rolled back"):
@@ -211,7 +207,7 @@ def test_a_backup_in_the_middle_of_a_transaction_is_no_backup(folder: Path, data
 
 
 @pytest.mark.parametrize("version", [-16777211, 0])
-def test_a_backup_whose_header_is_damaged_is_no_backup(folder: Path, database: Path, version: int) -> None:
+def test_a_backup_with_a_damaged_header_is_refused(folder: Path, database: Path, version: int) -> None:
     connection = sqlite3.connect(folder / "saved.db")
     connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
@@ -220,7 +216,7 @@ def test_a_backup_whose_header_is_damaged_is_no_backup(folder: Path, database: P
     assert jobs_in(database) == ["early", "late"]
 
 
-def test_a_finished_backup_is_read_without_a_trace(folder: Path, database: Path) -> None:
+def test_restoring_leaves_no_files_beside_the_backup(folder: Path, database: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     restore_registry(folder / "saved.db", url_of(database))
     assert sorted(path.name for path in folder.iterdir()) == before
@@ -244,14 +240,14 @@ def test_a_link_is_followed(folder: Path, database: Path, relative: bool) -> Non
     assert kept is not None and kept.parent == database.parent and not kept.is_symlink()
 
 
-def test_the_end_of_a_link_that_leads_nowhere_is_made(folder: Path, database: Path) -> None:
+def test_the_target_of_a_dangling_link_is_created(folder: Path, database: Path) -> None:
     link = folder / "jobs.db"
     link.symlink_to("elsewhere/jobs.db")
     restore_registry(folder / "saved.db", url_of(link))
     assert link.is_symlink() and jobs_in(folder / "elsewhere" / "jobs.db") == ["early"]
 
 
-def test_what_cannot_be_replaced_is_refused(folder: Path, database: Path) -> None:
+def test_a_path_that_cannot_be_replaced_is_refused(folder: Path, database: Path) -> None:
     saved = folder / "saved.db"
     circle = folder / "circle"
     circle.symlink_to("circle")
@@ -275,7 +271,7 @@ def test_what_cannot_be_replaced_is_refused(folder: Path, database: Path) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal", "-gate"])
-def test_what_a_journal_cannot_be_is_named(folder: Path, database: Path, suffix: str) -> None:
+def test_a_journal_that_is_a_link_is_refused(folder: Path, database: Path, suffix: str) -> None:
     for other in ("-wal", "-shm", "-gate"):
         Path(f"{database}{other}").unlink(missing_ok=True)
     (folder / "victim").write_text("precious")
@@ -285,11 +281,11 @@ def test_what_a_journal_cannot_be_is_named(folder: Path, database: Path, suffix:
     assert (folder / "victim").read_text() == "precious" and Path(f"{database}{suffix}").is_symlink()
 
 
-def test_what_is_no_file_is_no_backup(folder: Path, database: Path) -> None:
+def test_a_backup_that_is_not_a_regular_file_is_refused(folder: Path, database: Path) -> None:
     os.mkfifo(folder / "pipe")
     (folder / "dangling").symlink_to("nowhere")
     for backup in (folder / "pipe", folder, folder / "dangling", folder / "missing", Path("/dev/null")):
-        with pytest.raises(InvalidInput, match=r"name a file that back_up\(\) has made"):
+        with pytest.raises(InvalidInput, match=r"name a file that back_up\(\) created"):
             restore_registry(backup, url_of(database))
     (folder / "link").symlink_to("saved.db")
     restore_registry(folder / "link", url_of(database))
@@ -314,7 +310,7 @@ def open_repeatedly(path: str, seen: multiprocessing.Queue, stop: multiprocessin
         stop.wait(0.005)
 
 
-def test_a_program_that_makes_missing_databases_never_comes_in_between(folder: Path, database: Path) -> None:
+def test_a_program_that_creates_missing_databases_cannot_intervene(folder: Path, database: Path) -> None:
     context = multiprocessing.get_context("spawn")
     seen, stop = context.Queue(), context.Event()
     other = context.Process(target=open_repeatedly, args=(str(database), seen, stop))
@@ -341,7 +337,7 @@ def test_a_program_that_makes_missing_databases_never_comes_in_between(folder: P
 # -- owner and mode
 
 
-def test_owner_group_and_mode_are_those_of_what_was_there(folder: Path, database: Path) -> None:
+def test_owner_group_and_mode_of_the_replaced_file_are_kept(folder: Path, database: Path) -> None:
     require_root("giving a file to another user")
     os.chown(database.parent, 12345, 12345)
     for path in database.parent.iterdir():
@@ -355,7 +351,7 @@ def test_owner_group_and_mode_are_those_of_what_was_there(folder: Path, database
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 12346, 0o640), path
 
 
-def test_what_root_makes_belongs_to_the_folders_owner(folder: Path, database: Path) -> None:
+def test_files_created_by_root_belong_to_the_folders_owner(folder: Path, database: Path) -> None:
     require_root("giving a file to another user")
     home = folder / "home"
     home.mkdir(mode=0o700)
@@ -376,7 +372,7 @@ def test_what_root_makes_belongs_to_the_folders_owner(folder: Path, database: Pa
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_what_was_revoked_since_is_counted_and_revoked_again(folder: Path, asked: bool) -> None:
+def test_tokens_revoked_since_the_backup_are_counted_and_revoked_again(folder: Path, asked: bool) -> None:
     path, saved = folder / "jobs.db", folder / "saved.db"
     with Registry.open(path, create=True) as registry:
         for job in ("revoked", "rotated", "untouched", "before", "pruned"):
@@ -403,10 +399,10 @@ def test_what_was_revoked_since_is_counted_and_revoked_again(folder: Path, asked
             "rotated": ["revoked" if asked else "current"],
             "untouched": ["current"],
         }
-        assert registry.tokens.rotate("revoked") == 2  # the way to go on with such a job
+        assert registry.tokens.rotate("revoked") == 2  # so that such a job can continue
 
 
-def test_subscribers_that_had_accepted_more_are_counted(folder: Path, database: Path) -> None:
+def test_subscribers_ahead_of_the_backup_are_counted(folder: Path, database: Path) -> None:
     with Registry.open(database) as registry:
         wire = registry.publish("early", "started").payload
         registry.accept(wire, subscriber="s")
@@ -416,8 +412,8 @@ def test_subscribers_that_had_accepted_more_are_counted(folder: Path, database: 
     assert done.since is not None and done.since.subscriptions == 1
 
 
-def test_another_registry_tells_nothing_of_what_was_revoked(folder: Path, database: Path) -> None:
-    """As where a service has made an empty database after the loss of the old one: nothing is revoked for that."""
+def test_revocations_of_another_registry_are_not_applied(folder: Path, database: Path) -> None:
+    """So it is if a service created an empty database after the loss of the old one: nothing is revoked for that."""
     with Registry.open(folder / "other.db", create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="another")
     done = restore_registry(folder / "saved.db", url_of(folder / "other.db"), revoke_since=True)
@@ -445,7 +441,7 @@ def test_a_restored_registry_is_another_one(folder: Path, database: Path) -> Non
     assert setting(database, "identity") == "what brokers know it by" and setting(database, "place") is None
 
 
-def test_the_mark_of_several_hosts_stays(folder: Path, database: Path) -> None:
+def test_the_shared_mark_is_kept(folder: Path, database: Path) -> None:
     from jobdb.engines.sqlite.shared_mark import set_shared
 
     set_shared(database, True)

@@ -1,4 +1,4 @@
-"""A restore that is killed at any step leaves the old registry or the new one at the name, and all that was there."""
+"""Test restores killed at any step: the old or the new registry is in place, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def run(prepared: Path, way: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("way", ["exchange", "link"])
-def test_a_sound_database_is_there_whole_or_replaced(prepared: Path, way: str) -> None:
-    """By exchange of names, and where the file system has none."""
+def test_a_healthy_database_is_either_intact_or_replaced(prepared: Path, way: str) -> None:
+    """Both with an atomic exchange of names, and on a file system without it."""
     new = sorted(f"old{number}" for number in range(100))
     old = sorted([*new, "precious"])
     for line in run(prepared, way):
@@ -64,7 +64,7 @@ def test_a_sound_database_is_there_whole_or_replaced(prepared: Path, way: str) -
 
 @pytest.mark.parametrize("way", ["exchange", "link", "rename"])
 def test_a_damaged_database_is_kept_with_its_journals(prepared: Path, way: str) -> None:
-    """On the last way, without hard links too, the name may stand for nothing in between."""
+    """In the last way, and without hard links, the name may be missing in between."""
     database, wal = prepared / "db" / "jobs.db", prepared / "db" / "jobs.db-wal"
     content = bytearray(database.read_bytes())
     content[16384:-4096] = os.urandom(len(content) - 16384 - 4096)
@@ -78,7 +78,7 @@ def test_a_damaged_database_is_kept_with_its_journals(prepared: Path, way: str) 
             assert line["database"] == new and line["scratch"] == 0
 
 
-def test_where_there_was_none_a_stale_log_is_never_played_in(prepared: Path) -> None:
+def test_a_stale_wal_is_never_replayed_into_a_new_database(prepared: Path) -> None:
     (prepared / "db" / "jobs.db").unlink()
     wal = hashlib.sha256((prepared / "db" / "jobs.db-wal").read_bytes()).hexdigest()
     new = sorted(f"old{number}" for number in range(100))

@@ -1,4 +1,4 @@
-"""The numbers are those of the registry, in each of their forms."""
+"""Test that the statistics agree with the registry, in each of their forms."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from jobdb.model.times import now_ms
 from jobdb.operations.stats import collect, prometheus
-from jobdb.registry import now_ms
 from tests.support.workspace import Workspace
 
 DAY_MS = 86_400_000
@@ -16,7 +16,7 @@ DAY_MS = 86_400_000
 
 @pytest.fixture
 def sample_registry(workspace: Workspace) -> Workspace:
-    """One job ended well after 90 s yesterday, one runs, one waits, and a forged event was refused."""
+    """A registry where one job completed after 90 s yesterday, one runs, one is pending; a forged event was refused."""
     moment = now_ms() - DAY_MS
     with workspace.registry(clock=lambda: moment) as registry:
         ended = registry.register(agent="codex", prompt="ended", timeout_sec=0, idle_timeout_sec=0)
@@ -31,7 +31,7 @@ def sample_registry(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def test_the_numbers(sample_registry: Workspace) -> None:
+def test_stats_are_correct(sample_registry: Workspace) -> None:
     with sample_registry.registry() as registry:
         found = collect(registry)
         none = collect(registry, days=1).by_day
@@ -45,7 +45,7 @@ def test_the_numbers(sample_registry: Workspace) -> None:
     assert (found.events, found.outbox) == (2, 0)
 
 
-def test_json_and_lines(sample_registry: Workspace) -> None:
+def test_stats_as_json_and_as_lines(sample_registry: Workspace) -> None:
     found = json.loads(sample_registry.jobdb("stats --json"))
     assert list(found) == [
         *("taken_at", "days", "jobs", "by_agent", "by_day", "durations"),

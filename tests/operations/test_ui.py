@@ -1,4 +1,4 @@
-"""The web view: what it shows, in a real browser too, and what it must never show."""
+"""Test the web view: what it shows, also in a real browser, and what it must never show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from jobdb.registry import now_ms
+from jobdb.model.times import now_ms
 from tests.support.requirements import on_linux, require, require_module, require_root
 from tests.support.workspace import Workspace
 
@@ -35,7 +35,7 @@ class Response:
 
 
 class Site:
-    """A running ``jobdb ui``, and a client that keeps no cookies but the one that it is given."""
+    """A running ``jobdb ui``, and a client that sends only the cookie that it is given."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.process = subprocess.Popen(
@@ -74,7 +74,7 @@ class Site:
         return found
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
-        """End it; return its exit code and its output after the address."""
+        """Stop it; return its exit code and its output after the address."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         try:
@@ -132,7 +132,7 @@ def test_pages(site: Site) -> None:
     assert "No such job" in site.get("/jobs/job?job_id=%3Cb%3E").text
 
 
-def test_news_are_seen_beside_a_writer(site: Site, workspace: Workspace) -> None:
+def test_new_events_appear_while_a_writer_works(site: Site, workspace: Workspace) -> None:
     with workspace.registry() as registry:
         for number in range(5):
             registry.publish("first", "progress", detail=f"news {number}", attempt=1)
@@ -161,7 +161,7 @@ SECRET_PLACES = [
 ]
 
 
-def test_what_is_not_shown(site: Site) -> None:
+def test_secret_places_are_not_shown(site: Site) -> None:
     for path in SECRET_PLACES:
         answer = site.get(path)
         assert answer.status in (302, 403, 404), (path, answer.text)
@@ -169,7 +169,7 @@ def test_what_is_not_shown(site: Site) -> None:
     assert site.stop() == (0, "")
 
 
-def test_the_bars_of_the_times_are_shares_of_the_longest_mean(site: Site, workspace: Workspace) -> None:
+def test_time_bars_are_relative_to_the_longest_mean(site: Site, workspace: Workspace) -> None:
     moment = now_ms() - 10_000_000
     with workspace.registry(clock=lambda: moment) as registry:
         for agent, seconds in (("quick", 10), ("slow", 10), ("slow", 70)):
@@ -181,7 +181,7 @@ def test_the_bars_of_the_times_are_shares_of_the_longest_mean(site: Site, worksp
     assert re.findall(r'jobdb-time" style="width: ([0-9.]+)%', page) == ["100.00", "25.00"]
 
 
-def test_nothing_that_is_shown_holds_a_secret(site: Site, workspace: Workspace) -> None:
+def test_no_page_contains_a_secret(site: Site, workspace: Workspace) -> None:
     with workspace.registry() as registry:
         token = registry.tokens.show("first")
     pages = [
@@ -201,7 +201,7 @@ def test_nothing_that_is_shown_holds_a_secret(site: Site, workspace: Workspace) 
     assert code == 0 and token not in written and "Traceback" not in written
 
 
-def test_only_who_has_the_key_gets_in(site: Site) -> None:
+def test_access_requires_the_key(site: Site) -> None:
     for cookie in ("", "jobdb_ui=x", f"jobdb_ui_{site.port}=wrong", f"jobdb_ui_{site.port}="):
         for path in ("/", "/jobs/v_jobs.json", "/-/static/app.css", "/?key=wrong", "/?key="):
             answer = site.get(path, cookie=cookie)
@@ -223,8 +223,8 @@ def test_other_names_and_methods_are_refused(site: Site) -> None:
     assert site.get("/jobs/v_jobs", method="DELETE").status == 405
 
 
-def test_a_page_of_another_port_gets_nothing_with_our_cookie(site: Site) -> None:
-    """The browser sends the cookie of 127.0.0.1 whichever port the page that asks came from."""
+def test_a_page_of_another_port_gets_nothing_with_the_cookie(site: Site) -> None:
+    """The browser sends the cookie of 127.0.0.1 to every port, also from a page of another port."""
     assert site.get("/", Origin=f"http://127.0.0.1:{site.port}").status == 200
     assert site.get("/", Sec_Fetch_Site="same-origin").status == 200
     assert site.get("/", Sec_Fetch_Site="none").status == 200
@@ -236,7 +236,7 @@ def test_a_page_of_another_port_gets_nothing_with_our_cookie(site: Site) -> None
             assert site.get("/", Sec_Fetch_Site=where, Sec_Fetch_Dest=dest, Sec_Fetch_Mode="no-cors").status == 403
 
 
-def test_the_cookie_of_one_run_is_no_good_at_another(site: Site, workspace: Workspace) -> None:
+def test_the_cookie_of_one_run_is_invalid_in_another(site: Site, workspace: Workspace) -> None:
     other = Site(workspace)
     try:
         for cookie in (site.cookie, site.cookie.replace(str(site.port), str(other.port))):
@@ -261,7 +261,7 @@ def test_another_user_gets_nothing_even_with_the_key(site: Site) -> None:
     assert site.get("/").status == 200
 
 
-def test_it_listens_on_the_loopback_alone(site: Site) -> None:
+def test_the_server_listens_only_on_the_loopback_interface(site: Site) -> None:
     import psutil
 
     places = {
@@ -272,14 +272,14 @@ def test_it_listens_on_the_loopback_alone(site: Site) -> None:
     assert site.key not in arguments
 
 
-def test_it_cannot_write(site: Site, workspace: Workspace) -> None:
+def test_the_view_cannot_write(site: Site, workspace: Workspace) -> None:
     before = workspace.jobdb("query 'SELECT * FROM v_jobs' --json")
     site.get("/jobs/job?job_id=first'; DELETE FROM jobs; --".replace(" ", "+"))
     assert workspace.jobdb("query 'SELECT * FROM v_jobs' --json") == before
     assert "ok" in workspace.jobdb("doctor --full")
 
 
-def test_what_cannot_be_served(workspace: Workspace, site: Site) -> None:
+def test_databases_and_ports_that_cannot_be_served(workspace: Workspace, site: Site) -> None:
     for command, code, words in (
         (f"jobdb ui --port {site.port}", 1, "--port 0"),
         ("jobdb --db nowhere.db ui --port 0", 5, "no database"),
@@ -291,7 +291,7 @@ def test_what_cannot_be_served(workspace: Workspace, site: Site) -> None:
 
 @pytest.fixture
 def browser(workspace: Workspace, site: Site) -> Iterator[Any]:
-    """Chromium, headless, driven by its own driver."""
+    """Start headless Chromium with its driver."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     require(program is not None and driver is not None, "there is no Chromium with its driver")
@@ -316,7 +316,7 @@ def browser(workspace: Workspace, site: Site) -> Iterator[Any]:
         opened.quit()
 
 
-def test_in_a_browser(site: Site, browser: Any, workspace: Workspace) -> None:
+def test_the_pages_work_in_a_browser(site: Site, browser: Any, workspace: Workspace) -> None:
     from selenium.webdriver.common.by import By
 
     browser.get(site.address)
@@ -331,7 +331,7 @@ def test_in_a_browser(site: Site, browser: Any, workspace: Workspace) -> None:
     facets.find_element(By.LINK_TEXT, "codex").click()
     assert len(browser.find_elements(By.CSS_SELECTOR, "table.rows-and-columns tbody tr")) == 2
     browser.find_element(By.LINK_TEXT, "first").click()
-    assert browser.title == "Job first: running"  # and not what the prompt's script would have made of it
+    assert browser.title == "Job first: running"  # and not what the script in the prompt would have changed it to
     timeline = browser.find_elements(By.CSS_SELECTOR, "#timeline tbody tr")
     assert len(timeline) == 2 and "delete all?" in timeline[1].text
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
@@ -339,7 +339,7 @@ def test_in_a_browser(site: Site, browser: Any, workspace: Workspace) -> None:
     assert len(browser.get_screenshot_as_png()) > 10_000
 
 
-def test_a_file_leads_a_browser_there_as_with_open(site: Site, browser: Any, workspace: Workspace) -> None:
+def test_the_redirect_file_of_open_works_in_a_browser(site: Site, browser: Any, workspace: Workspace) -> None:
     page = workspace.root / "jobdb.html"
     page.write_text(f'<meta http-equiv="refresh" content="0; url={site.address}">')
     from selenium.webdriver.support.ui import WebDriverWait

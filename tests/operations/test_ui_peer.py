@@ -1,4 +1,4 @@
-"""Whose process is at the other end of a connection."""
+"""Test the lookup of the user whose process is at the other end of a connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.requirements import on_linux
 
 
 @on_linux("tells whose process it is")
-def test_the_other_end_is_ours() -> None:
+def test_the_peer_is_this_user() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         accepted, peer = server.accept()
         with accepted:
@@ -23,7 +23,7 @@ def test_the_other_end_is_ours() -> None:
         assert client.fileno() >= 0
 
 
-def test_what_the_system_does_not_tell_is_not_known(tmp_path) -> None:
+def test_a_peer_that_the_system_does_not_report_is_unknown(tmp_path) -> None:
     assert peer_uid(("127.0.0.1", 1), ("127.0.0.1", 2), table=tmp_path / "none") is None
     assert peer_uid(("::1", 1), ("::1", 2)) is None
 
@@ -52,6 +52,6 @@ def status(owner: int | None, monkeypatch: pytest.MonkeyPatch) -> int:
     return said[0]
 
 
-def test_another_users_process_is_refused_although_it_has_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_another_user_is_refused_despite_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert status(os.getuid() + 1, monkeypatch) == 403
     assert [status(owner, monkeypatch) for owner in (os.getuid(), 0, None)] == [200, 200, 200]

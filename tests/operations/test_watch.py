@@ -1,4 +1,4 @@
-"""The live view: what is drawn, what keys do, and that the terminal is as it was afterwards."""
+"""Test the live view: what is drawn, what keys do, and that the terminal is restored."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from rich.console import Console, ConsoleDimensions
 
 from jobdb import Registry
 from jobdb.model import JobStatus, NewJob
+from jobdb.model.times import now_ms
 from jobdb.operations.snapshot import snapshot
-from jobdb.registry import now_ms
 from tests.support.terminal import Terminal
 from tests.support.workspace import Workspace
 
 SMALL = ConsoleDimensions(80, 24)
+LARGE = ConsoleDimensions(120, 24)
 
 
 @pytest.fixture
 def registry(workspace: Workspace) -> Iterator[Registry]:
-    """Three running jobs (one asks, one is over its idle limit), one pending."""
+    """A registry with three running jobs (one asks, one is past its idle limit) and a pending one."""
     moment = now_ms() - 600_000
     with workspace.registry(clock=lambda: moment) as opened:
         for name, limit in (("calm", 0), ("silent", 60), ("asking", 0), ("waiting", 0)):
@@ -52,6 +53,15 @@ def render_lines(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
     return lines
 
 
+def terminal_output(view: View, registry: Registry) -> str:
+    """Return everything that a terminal gets for a refreshed view, control sequences included."""
+    file = StringIO()
+    view.refresh(registry)
+    console = Console(width=LARGE.width, height=LARGE.height, file=file, force_terminal=True)
+    console.print(view.draw())
+    return file.getvalue()
+
+
 def render(view: View, registry: Registry, *keys: str, size: ConsoleDimensions = SMALL) -> list[str]:
     view.size = size
     view.refresh(registry)
@@ -66,7 +76,7 @@ def jobs_in(lines: list[str]) -> list[str]:
     return [word for line in lines for word in line.split()[:1] if word in ("calm", "silent", "asking", "waiting")]
 
 
-def test_who_asks_is_on_top_and_who_nears_a_limit_next(registry: Registry) -> None:
+def test_asking_jobs_come_first_and_jobs_near_a_limit_next(registry: Registry) -> None:
     lines = render(View(SMALL), registry)
     assert re.sub(" +", " ", lines[0].strip()) == "3 running 1 pending 0 error 0 completed 0 cancelled 1 ask"
     assert jobs_in(lines) == ["asking", "silent", "calm"]
@@ -75,30 +85,21 @@ def test_who_asks_is_on_top_and_who_nears_a_limit_next(registry: Registry) -> No
     assert "q quit" in lines[-1]
 
 
-def test_control_characters_are_shown_and_not_sent(registry: Registry) -> None:
-    console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
-    view = View(console.size)
-    view.refresh(registry)
-    console.print(view.draw())
-    console.file.seek(0)
-    written = console.file.read()
+def test_control_characters_are_escaped(registry: Registry) -> None:
+    written = terminal_output(View(LARGE), registry)
     assert "\\x1b]0;evil\\x07" in written and "\x1b]0" not in written and "\x07" not in written
 
 
-def test_an_agents_name_does_not_steer_the_terminal(registry: Registry) -> None:
+def test_the_name_of_an_agent_cannot_control_the_terminal(registry: Registry) -> None:
     registry.register(job_id="named", agent="a\x1b]0;evil\x07", prompt="p\x1b[2J", timeout_sec=0)
     registry.publish("named", "permission_required")
-    console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
-    view = View(console.size)
+    view = View(LARGE)
     view.opened_job_id = "named"
-    view.refresh(registry)
-    console.print(view.draw())
-    console.file.seek(0)
-    written = console.file.read()
+    written = terminal_output(view, registry)
     assert "a\\x1b]0;evil" in written and "\x1b]0" not in written and "\x1b[2J" not in written
 
 
-def test_keys_choose_and_open_and_go_back(registry: Registry) -> None:
+def test_keys_select_open_and_go_back(registry: Registry) -> None:
     view = View(SMALL)
     assert "delete all?" in "\n".join(render(view, registry, "\r"))
     assert view.opened_job_id == "asking"
@@ -111,7 +112,7 @@ def test_keys_choose_and_open_and_go_back(registry: Registry) -> None:
     assert view.quit_requested
 
 
-def test_the_chosen_job_stays_chosen_when_the_order_changes(registry: Registry) -> None:
+def test_the_selected_job_stays_selected_when_the_order_changes(registry: Registry) -> None:
     view = View(SMALL)
     render(view, registry, "j")
     registry.publish("asking", "progress")  # asks no longer, so the chosen one moves to the top
@@ -120,7 +121,7 @@ def test_the_chosen_job_stays_chosen_when_the_order_changes(registry: Registry) 
     assert view.opened_job_id == "silent"
 
 
-def test_a_job_that_goes_while_it_is_open(registry: Registry) -> None:
+def test_a_job_pruned_while_it_is_shown(registry: Registry) -> None:
     view = View(SMALL)
     render(view, registry, "\r")
     registry.cancel("asking")
@@ -134,7 +135,7 @@ def test_filters(registry: Registry) -> None:
     render(view, registry, "f", "f", "f", "f")
     assert jobs_in(render(view, registry, "/SILx\x7f")) == ["silent"]
     assert view.filter_active
-    render(view, registry, "q\r")  # a letter while typing
+    render(view, registry, "q\r")  # a letter during text input
     assert not view.filter_active and not view.quit_requested and view.agent == "SILq"
     assert "no running job of an agent whose name contains 'SILq'" in "\n".join(render(view, registry))
 
@@ -149,7 +150,7 @@ def test_older_events_of_an_open_job(registry: Registry) -> None:
     assert "step 059" in "\n".join(render(view, registry, "\x1b[F"))
 
 
-def test_refusals_as_they_come(registry: Registry) -> None:
+def test_refusals_appear_as_they_happen(registry: Registry) -> None:
     view = View(SMALL)
     render(view, registry)
     payload = registry.events("calm")[0].payload
@@ -176,14 +177,14 @@ def test_a_snapshot_is_bounded(registry: Registry) -> None:
 
 @pytest.fixture
 def terminal(workspace: Workspace, registry: Registry) -> Iterator[Terminal]:
-    """``jobdb watch`` on a terminal of its own."""
+    """Run ``jobdb watch`` on a separate terminal."""
     command = [sys.executable, "-m", "jobdb.cli", "watch"]
     with Terminal(command, env={**workspace.env, "TERM": "xterm-256color"}, folder=workspace.root) as started:
         yield started
 
 
 def exit_code(terminal: Terminal) -> int:
-    """Wait for the end; the terminal must be as it was."""
+    """Wait for the end, check that the terminal is restored, and return the exit code."""
     terminal.read_until(r"\x1b\[\?1049l")
     code = terminal.process.wait(timeout=60)
     assert terminal.modes_are_restored()
@@ -199,14 +200,14 @@ def test_on_a_terminal(terminal: Terminal, registry: Registry) -> None:
     terminal.read_until(r"q quit")
     terminal.type("\x1b")
     time.sleep(0.2)
-    terminal.type("[B\r")  # a key that a slow line tears apart must at least do no harm
+    terminal.type("[B\r")  # a key sequence that a slow connection splits must do no harm
     terminal.read_until(r"Esc back")
     terminal.type("q")
     assert exit_code(terminal) == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
-def test_ended_by_a_signal_the_terminal_is_put_back(terminal: Terminal, number: signal.Signals, code: int) -> None:
+def test_the_terminal_is_restored_after_a_signal(terminal: Terminal, number: signal.Signals, code: int) -> None:
     terminal.read_until(r"q quit")
     terminal.process.send_signal(number)
     assert exit_code(terminal) == code

@@ -1,4 +1,4 @@
-"""The wheel holds everything under jobdb/, and runs in an empty environment from another folder."""
+"""Test the wheel: everything is under jobdb/, and it runs in an empty environment from another folder."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_everything_is_under_jobdb(wheel: Path) -> None:
                 assert (inside if top == "jobdb" else f"jobdb/{inside}") in names
 
 
-def test_the_package_list_is_complete() -> None:
+def test_every_package_is_listed() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "jobdb").rglob("__init__.py")}
     assert listed == found | {"jobdb.cli", "jobdb.schema"}
 
 
-def test_it_runs_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     run(tmp_path / "venv/bin/pip", "install", "-q", wheel, cwd=tmp_path)
     elsewhere = tmp_path / "elsewhere"

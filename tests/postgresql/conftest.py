@@ -1,4 +1,4 @@
-"""Fixtures of the tests of what only PostgreSQL has: its schemas, its failures."""
+"""Fixtures of the tests for PostgreSQL alone: its schemas and its failures."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,11 +15,8 @@ _schemas = itertools.count(1)
 @pytest.fixture
 def killable_server() -> Iterator[PostgresServer]:
     """Start a server that the test may kill, restart or reconfigure."""
-    server = PostgresServer(require_postgres())
-    try:
+    with PostgresServer(require_postgres()) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Writers side by side: events that appear out of order, deadlocks, locks that are held too long."""
+"""Test concurrent writers: events that commit out of order, deadlocks, locks that are held too long."""
 
 import threading
 import time
@@ -13,6 +13,7 @@ from jobdb.engines.postgresql.transaction import PostgresTransaction
 from jobdb.engines.sql import publish_batch
 from jobdb.engines.sql.sealer import seal, token_binding
 from jobdb.engines.sql.statements import JOBS
+from tests.support.threads import run_in_threads
 
 _INSERT = """
 INSERT INTO events (job, seq, event, recorded_ms, digest, payload)
@@ -37,8 +38,8 @@ def open_transaction(url, registry):
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_a_feed_waits_for_an_event_that_is_still_to_appear(registry, open_transaction, end):
-    """The event with the lower number is committed after one with a higher number: it must not be passed over."""
+def test_a_feed_waits_for_an_uncommitted_event_with_a_lower_id(registry, open_transaction, end):
+    """The event with the lower id is committed after one with a higher id: it must not be skipped."""
     feed = registry.subscribe(subscriber="s", timeout_sec=20)
     registry.publish("third", "progress")
     assert next(feed).job_id == "third"
@@ -57,13 +58,13 @@ def test_a_feed_waits_for_an_event_that_is_still_to_appear(registry, open_transa
     if end == "commit":
         found.append(next(feed).job_id)
     assert found == (["slow", "fast"] if end == "commit" else ["fast"])
-    # Nobody told of the rollback: an event that was held back is looked for again soon.
+    # Nothing announces the rollback: an event that was held back is looked for again soon.
     assert time.monotonic() - began < 3
     timer.join()
     assert engine.store.stable_events().event_id == newest
 
 
-def test_a_feed_that_starts_now_gets_what_is_still_to_appear(registry, open_transaction):
+def test_a_feed_that_starts_now_yields_events_committed_later(registry, open_transaction):
     open_transaction.execute(_INSERT, (_LINE, "slow"))
     registry.publish("fast", "progress")
     feed = registry.subscribe(subscriber="s", start="now", timeout_sec=20)
@@ -71,7 +72,7 @@ def test_a_feed_that_starts_now_gets_what_is_still_to_appear(registry, open_tran
     assert "slow" in {next(feed).job_id, next(feed).job_id}
 
 
-def test_one_transaction_takes_one_lock_however_many_events_it_writes(registry, open_transaction):
+def test_one_transaction_takes_one_lock_for_any_number_of_events(registry, open_transaction):
     for _ in range(50):
         open_transaction.execute(_INSERT.replace("last_seq + 1", "(SELECT count(*) + 1 FROM events)"), (_LINE, "slow"))
     held = open_transaction.execute(
@@ -81,8 +82,8 @@ def test_one_transaction_takes_one_lock_however_many_events_it_writes(registry, 
     open_transaction.rollback()
 
 
-def test_a_deadlock_is_undone_and_the_verb_run_again(registry, url, open_transaction):
-    """Somebody who locks jobs in another order, as no verb does."""
+def test_a_deadlock_is_rolled_back_and_the_verb_retried(registry, url, open_transaction):
+    """Another program locks jobs in another order, as no verb does."""
     lock = "SELECT 1 FROM jobs WHERE job_id = %s FOR UPDATE"
     open_transaction.execute(lock, ("fast",))
     done = []
@@ -110,28 +111,16 @@ def test_a_job_that_is_locked_too_long_is_busy(url, registry, open_transaction):
     assert registry.events("slow") == []
 
 
-def test_a_claim_passes_over_a_job_that_somebody_else_is_taking(registry, open_transaction):
+def test_a_claim_skips_a_locked_job(registry, open_transaction):
     open_transaction.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
     assert registry.claim(worker="w").job_id == "fast"
 
 
-def test_too_many_threads_are_busy_not_stuck(url, registry, open_transaction):
+def test_too_many_threads_are_refused_as_busy(url, registry, open_transaction):
     open_transaction.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
     with Registry.open(url, busy_timeout_sec=0.5) as crowded:
-        failures = []
-
-        def publish():
-            try:
-                crowded.publish("slow", "progress")
-            except BaseException as error:
-                failures.append(error)
-
-        threads = [threading.Thread(target=publish) for _ in range(20)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    assert len(failures) == 20 and all(isinstance(error, Busy) for error in failures), failures
+        errors = run_in_threads([lambda: crowded.publish("slow", "progress")] * 20, timeout_sec=30)
+    assert len(errors) == 20 and all(isinstance(error, Busy) for error in errors), errors
 
 
 def test_a_rekey_waits_for_the_first_secret_of_all(url):
@@ -149,8 +138,8 @@ def test_a_rekey_waits_for_the_first_secret_of_all(url):
         assert second.tokens.show("j", kid=1) == "a-secret"
 
 
-def test_a_job_that_is_registered_while_its_events_come_in(registry, url, monkeypatch):
-    """It could not be locked, because it was not there: two writers of its first event may meet."""
+def test_a_job_registered_while_its_events_arrive(registry, url, monkeypatch):
+    """It could not be locked before it existed: two writers of its first event may conflict."""
     steps = iter(("register", "publish"))
     lock_jobs, build = PostgresTransaction.lock_jobs, publish_batch.build
 

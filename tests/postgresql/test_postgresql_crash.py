@@ -1,4 +1,4 @@
-"""Servers that die, connections that break, commits whose answer is lost: nothing twice, nothing lost."""
+"""Test servers that die, connections that break and commits whose answer is lost: nothing twice, nothing lost."""
 
 import os
 import threading
@@ -24,7 +24,7 @@ def worker_processes(tmp_path, killable_server):
     worker_processes.kill()
 
 
-def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(killable_server, worker_processes):
+def test_a_killed_and_restarted_server_loses_and_duplicates_nothing(killable_server, worker_processes):
     each, writers = 250, 4
     with Registry.open(killable_server.url(), create=True) as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 3)]
@@ -37,18 +37,18 @@ def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(killab
             killable_server.kill()
             time.sleep(0.3)
             killable_server.start()
-        told = worker_processes.finish()
+        results = worker_processes.finish()
         found = Counter()
         for job_id in ids:
             events = registry.events(job_id, limit=10_000)
             assert [event.seq for event in events] == list(range(1, len(events) + 1))
             found.update(event.data["mark"] for event in events)
     assert set(found.values()) == {1}
-    assert len(told) == each * writers
-    answered = {note["mark"] for note in told if "doubt" not in note}
+    assert len(results) == each * writers
+    answered = {note["mark"] for note in results if "doubt" not in note}
     assert answered <= set(found)
-    # The server came back in time and could say what became of every commit.
-    assert [note for note in told if "doubt" in note] == []
+    # The server was back in time and knew the outcome of every commit.
+    assert [note for note in results if "doubt" in note] == []
     assert len(found) == each * writers
 
 
@@ -69,7 +69,7 @@ def test_waiting_survives_a_restart(killable_server):
         assert [event.event for event in follower] == ["completed"]
 
 
-def test_a_server_that_stays_away_is_unavailable_within_the_limit(killable_server):
+def test_a_server_that_stays_down_is_unavailable_within_the_time_limit(killable_server):
     with Registry.open(killable_server.url(), create=True, busy_timeout_sec=1.0) as registry:
         job = registry.register(agent="a", prompt="")
         killable_server.kill()
@@ -84,7 +84,7 @@ def test_a_server_that_stays_away_is_unavailable_within_the_limit(killable_serve
 
 @pytest.fixture
 def proxied(postgres_server, url):
-    """A registry whose connection can be cut, its proxy, and one that sees what really happened."""
+    """A registry whose connection can be cut, its proxy, and a direct one that shows what really happened."""
     Registry.open(url, create=True).close()
     with CommitProxy(postgres_server.port) as proxy:
         schema = url.partition("search_path%3D")[2]
@@ -96,7 +96,7 @@ def proxied(postgres_server, url):
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_commit_whose_answer_is_lost_is_done_once(proxied, moment):
+def test_a_commit_whose_answer_is_lost_happens_once(proxied, moment):
     registry, proxy, direct = proxied
     job = registry.register(agent="a", prompt="", job_id="j")
     proxy.cut = moment
@@ -115,11 +115,11 @@ def test_a_commit_whose_answer_is_lost_is_done_once(proxied, moment):
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_commit_in_doubt_says_so(proxied, moment):
+def test_a_commit_in_doubt_raises(proxied, moment):
     registry, proxy, direct = proxied
     registry.register(agent="a", prompt="", job_id="j")
     proxy.refuse_after_cut, proxy.cut = True, moment
-    with pytest.raises(Unavailable, match="may have been done or not"):
+    with pytest.raises(Unavailable, match="may or may not have been done"):
         registry.publish("j", "started")
     assert len(direct.events("j")) == (1 if moment == "after" else 0)
 
@@ -136,7 +136,7 @@ def test_secrets_are_not_in_the_errors_of_a_broken_connection(proxied):
         error = error.__cause__ or error.__context__
 
 
-def test_idle_connections_that_a_restart_has_cut_are_replaced(killable_server):
+def test_idle_connections_cut_by_a_restart_are_replaced(killable_server):
     with Registry.open(killable_server.url(), create=True) as registry:
         registry.register(agent="a", prompt="", job_id="j")
         threads = [threading.Thread(target=registry.get, args=("j",)) for _ in range(6)]
@@ -153,19 +153,19 @@ def test_idle_connections_that_a_restart_has_cut_are_replaced(killable_server):
         assert store.data_version() and registry.engine.setting("x") == "y"
 
 
-def test_a_standby_is_not_asked_what_became_of_a_commit(url):
-    """It may lag behind: that it knows nothing of a commit proves nothing."""
+def test_a_standby_is_not_asked_for_the_outcome_of_a_commit(url):
+    """It may lag behind: a commit that it does not know may have happened."""
     Registry.open(url, create=True).close()
     with psycopg.connect(url, autocommit=True) as connection:
-        # Found before the server's own, by the search path below: this one says what a standby's would.
+        # Found before the server's own, by the search path below: it answers as on a standby.
         connection.execute("CREATE FUNCTION pg_is_in_recovery() RETURNS BOOLEAN LANGUAGE sql AS 'SELECT true'")
     with Registry.open(url + "%2Cpg_catalog", busy_timeout_sec=0.5) as registry:
         store = registry.engine.store
-        with store._pool.connection() as connection, pytest.raises(Unavailable, match="may have been done or not"):
+        with store._pool.connection() as connection, pytest.raises(Unavailable, match="may or may not have been done"):
             was_committed(store.address, connection, "3", busy_sec=0.5)
 
 
-def test_asking_for_news_of_a_server_that_is_away_costs_no_descriptors(killable_server):
+def test_listening_to_a_server_that_is_down_leaks_no_descriptors(killable_server):
     with Registry.open(killable_server.url(), create=True, busy_timeout_sec=0.2) as registry:
         registry.register(agent="a", prompt="", job_id="j")
         channel = "jobdb_test"

@@ -1,4 +1,4 @@
-"""Exceptions that cut a verb off, and forked children: no connection is lost, and no transaction stays open."""
+"""Test interrupted verbs and forked children: no connection is lost, and no transaction stays open."""
 
 import os
 import random
@@ -10,11 +10,11 @@ import pytest
 from jobdb import Registry
 from jobdb.engines.postgresql.pool import MAX_CONNECTIONS
 from jobdb.engines.sql.statements import JOBS
-from tests.support.forks import DONE, REFUSED, run_in_child, wait_for_child
+from tests.support.forks import DONE, FAILED, REFUSED, fork_in_transaction, run_in_child
 from tests.support.interrupts import Interrupted, interrupt_each_point
 
 
-def test_a_storm_of_signals_costs_no_connection_and_leaves_no_transaction(url):
+def test_repeated_signals_leak_no_connection_and_leave_no_transaction(url):
     rng = random.Random(20260619)
 
     def ring(*_):
@@ -47,7 +47,7 @@ def test_a_storm_of_signals_costs_no_connection_and_leaves_no_transaction(url):
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_forked_child_opens_its_own_and_its_parent_goes_on(url):
+def test_a_forked_child_opens_its_own_and_its_parent_continues(url):
     with Registry.open(url, create=True) as registry:
         job = registry.register(agent="a", prompt="")
         registry.engine.store.data_version()  # the listener runs too
@@ -65,7 +65,7 @@ def test_a_forked_child_opens_its_own_and_its_parent_goes_on(url):
 
 
 @pytest.mark.parametrize("verb", ["publish", "claim", "get", "subscribe"])
-def test_a_verb_cut_off_anywhere_keeps_no_connection_and_no_transaction(url, verb):
+def test_a_verb_interrupted_at_any_point_keeps_no_connection_and_no_transaction(url, verb):
     with Registry.open(url, create=True, busy_timeout_sec=5) as registry, psycopg.connect(url) as other:
         job = registry.register(agent="a", prompt="", timeout_sec=0, idle_timeout_sec=0).job_id
         other.autocommit = True
@@ -91,19 +91,19 @@ def test_a_verb_cut_off_anywhere_keeps_no_connection_and_no_transaction(url, ver
         assert seqs == list(range(1, len(seqs) + 1))
 
 
-def test_more_verbs_are_cut_off_than_there_are_connections_and_the_next_one_does_not_wait(url):
-    """What is kept of an exception keeps no place for ever: it is free when the exception is forgotten."""
+def test_interrupting_more_verbs_than_there_are_connections_blocks_no_later_verb(url):
+    """A kept exception does not occupy a connection for ever: its slot is free when the exception is dropped."""
     with Registry.open(url, create=True, busy_timeout_sec=5) as registry:
         pool = registry.engine.store._pool
         for _ in range(2 * MAX_CONNECTIONS):
             held = []
             pool._acquire(held)
-            del held  # cut off between taking and giving back
+            del held  # interrupted between acquire and release
         assert registry.jobs() == []
 
 
 @pytest.mark.parametrize("way", ["os._exit", "sys.exit", "collected", "in a block"])
-def test_a_child_that_ends_says_nothing_on_its_parents_connections(url, way):
+def test_a_child_that_exits_sends_nothing_on_its_parents_connections(url, way):
     with Registry.open(url, create=True) as registry:
         job = registry.register(agent="a", prompt="").job_id
 
@@ -117,24 +117,14 @@ def test_a_child_that_ends_says_nothing_on_its_parents_connections(url, way):
                 raise SystemExit
 
         if way == "in a block":
-            parent, child_id = os.getpid(), 0
-            try:
-                with registry.engine.store.write() as tx:
-                    tx.run(JOBS.put_setting, name="by", value="parent")
-                    child_id = os.fork()
-            except BaseException:
-                os._exit(REFUSED)
-            finally:
-                if os.getpid() != parent:
-                    os._exit(DONE)
-            assert wait_for_child(child_id) == REFUSED
+            assert fork_in_transaction(registry) == REFUSED
             with registry.engine.store.read() as tx:
                 assert tx.one(JOBS.get_setting, name="by") == ("parent",)
         else:
             backend = "SELECT pg_backend_pid()"
             with registry.engine.store._pool.connection() as connection:
                 before = connection.execute(backend).fetchone()
-            run_in_child(child)
+            assert run_in_child(child) == (FAILED if way == "sys.exit" else DONE)
             with registry.engine.store._pool.connection() as connection:
                 assert connection.execute(backend).fetchone() == before, "the same connection, still open"
         assert registry.publish(job, "progress").seq == 1

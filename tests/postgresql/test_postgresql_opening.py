@@ -1,9 +1,8 @@
-"""Opening, migrating and refusing PostgreSQL databases."""
+"""Test opening, migrating and refusing PostgreSQL databases."""
 
 import os
 import subprocess
 import sys
-import threading
 
 import psycopg
 import pytest
@@ -14,6 +13,7 @@ from jobdb.engines.postgresql.connections import Address
 from jobdb.engines.postgresql.migrations import migrate_postgresql
 from jobdb.errors import ForkedRegistry, StorageFailed
 from tests.support.postgresql.server import POSTGRES_PASSWORD
+from tests.support.threads import run_in_threads
 
 
 def test_the_same_migrations_as_on_sqlite():
@@ -21,7 +21,7 @@ def test_the_same_migrations_as_on_sqlite():
     assert names == [(number, name) for number, name, _ in migration_files("postgresql")]
 
 
-def test_create_makes_the_tables_once(url):
+def test_create_creates_the_tables_once(url):
     with pytest.raises(DatabaseMissing, match="init"):
         Registry.open(url)
     with Registry.open(url, create=True) as registry:
@@ -31,21 +31,9 @@ def test_create_makes_the_tables_once(url):
     assert migrate_postgresql(url) == []
 
 
-def test_many_who_migrate_at_once_do_it_once(url):
-    results, failures = [], []
-
-    def migrate():
-        try:
-            results.append(migrate_postgresql(url))
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=migrate) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
+def test_concurrent_migrations_run_once(url):
+    results = []
+    assert run_in_threads([lambda: results.append(migrate_postgresql(url))] * 5) == []
     assert sorted(results)[-1] == list(range(1, SCHEMA_VERSION + 1)) and sorted(results)[:-1] == [[]] * 4
 
 
@@ -73,7 +61,7 @@ def test_a_migration_that_fails_leaves_nothing(url):
     assert tables == (0,)
 
 
-def test_passwords_come_through_the_url_or_the_environment_and_are_not_shown(postgres_server, url, monkeypatch):
+def test_passwords_from_the_url_or_the_environment_are_not_shown(postgres_server, url, monkeypatch):
     schema = url.partition("search_path%3D")[2]
     place = f"127.0.0.1:{postgres_server.port}/postgres?options=-csearch_path%3D{schema}"
     with Registry.open(f"postgresql://jobdb:{POSTGRES_PASSWORD}@{place}", create=True) as registry:
@@ -90,7 +78,7 @@ def test_passwords_come_through_the_url_or_the_environment_and_are_not_shown(pos
     assert wrong not in str(caught.value) and "password authentication failed" in str(caught.value)
 
 
-def test_what_cannot_be_reached_is_unavailable(postgres_server, tmp_path):
+def test_an_unreachable_server_is_unavailable(postgres_server, tmp_path):
     with pytest.raises(Unavailable, match=r"[a-z]\. Check host"):
         Registry.open(f"postgresql://jobdb@/postgres?host={tmp_path}")
     with pytest.raises(DatabaseMissing, match="createdb"):
@@ -105,7 +93,7 @@ def test_a_url_that_libpq_cannot_read_shows_no_password():
         assert not any("cret@" in str(error) or "secret@" in str(error) for error in chain)
 
 
-def test_without_the_driver_the_message_says_what_to_install():
+def test_without_the_driver_the_error_says_what_to_install():
     program = (
         "import sys; sys.modules['psycopg'] = None\n"
         "import jobdb\n"
@@ -116,7 +104,7 @@ def test_without_the_driver_the_message_says_what_to_install():
     assert "pip install 'jobdb[postgresql]'" in shown.stdout, shown.stderr
 
 
-def test_a_role_without_rights_is_told_which(postgres_server, url):
+def test_a_role_without_privileges_is_told_which_it_needs(postgres_server, url):
     migrate_postgresql(url)
     schema = url.partition("search_path%3D")[2]
     with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
@@ -144,7 +132,7 @@ def test_a_role_without_rights_is_told_which(postgres_server, url):
             connection.execute("DROP ROLE worker_role, stranger_role")
 
 
-def test_a_read_only_server_is_named(url):
+def test_a_read_only_server_is_reported(url):
     migrate_postgresql(url)
     with Registry.open(url) as registry:
         registry.register(agent="a", prompt="")
@@ -166,7 +154,7 @@ def test_durability_is_set_in_each_transaction(url):
         assert setting(registry) == ("on",)
 
 
-def test_a_forked_child_is_refused_and_its_parent_goes_on(url):
+def test_a_forked_child_is_refused_and_its_parent_continues(url):
     with Registry.open(url, create=True) as registry:
         job = registry.register(agent="a", prompt="")
         registry.engine.store.data_version()
@@ -183,7 +171,7 @@ def test_a_forked_child_is_refused_and_its_parent_goes_on(url):
         registry.publish(job.job_id, "progress")
 
 
-def test_a_silent_server_is_given_up_unless_the_url_says_otherwise():
+def test_a_silent_server_times_out_unless_the_url_overrides_it():
     found = Address("postgresql://h/db", "h").parameters()
     assert found["tcp_user_timeout"] == 30_000 and found["keepalives_idle"] == 10
     assert Address("postgresql://h/db?tcp_user_timeout=5", "h").parameters()["tcp_user_timeout"] == "5"

@@ -1,17 +1,17 @@
-"""The doctor, the numbers and the live view on PostgreSQL."""
+"""Test the doctor, the statistics and the live view on PostgreSQL."""
 
 from __future__ import annotations
 
 from jobdb.doctor import diagnose
+from jobdb.model.times import now_ms
 from jobdb.operations.snapshot import snapshot
 from jobdb.operations.stats import collect, prometheus
-from jobdb.registry import now_ms
 from jobdb.urls import parse_url
 from tests.support.databases import PostgresDatabase
 from tests.support.requirements import require_module
 
 
-def test_the_same_tools(postgres_database: PostgresDatabase) -> None:
+def test_operational_tools_work_on_postgresql(postgres_database: PostgresDatabase) -> None:
     database = postgres_database
     now = now_ms()
     database.set_clock(now - 3_600_000)
@@ -42,7 +42,7 @@ def test_the_same_tools(postgres_database: PostgresDatabase) -> None:
     assert "PostgreSQL" in found["server"].message and found["master key"].level == "ok"
 
 
-def test_a_server_that_is_away() -> None:
+def test_a_server_that_is_down() -> None:
     require_module("psycopg", "jobdb[postgresql]")
     report = diagnose(parse_url("postgresql://nobody:hidden@127.0.0.1:1/nowhere"))
     assert [finding.check for finding in report.findings] == ["open"] and not report.ok

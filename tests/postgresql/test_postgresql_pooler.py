@@ -1,8 +1,9 @@
-"""Behind PgBouncer in transaction mode one session serves many clients: none finds what another has left."""
+"""Test PgBouncer in transaction mode, where one session serves many clients: none sees what another left."""
 
 import itertools
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from jobdb.engines.postgresql.listener import Listener, Poller
 from tests.support.postgresql.pgbouncer import PgBouncer
 from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer
 from tests.support.requirements import require_pgbouncer
+from tests.support.threads import run_in_threads
 
 _databases = itertools.count(1)
 _SETTINGS = (
@@ -60,7 +62,7 @@ def run_in_session(url: str, script: str) -> None:
 
 
 @pytest.mark.parametrize("socket", [False, True], ids=["tcp", "socket"])
-def test_no_client_is_given_the_answer_to_the_question_of_another(
+def test_no_client_gets_the_result_of_another_clients_statement(
     pooler: PgBouncer, database: str, postgres_server: PostgresServer, socket: bool
 ) -> None:
     url = pooler.url(database, socket=socket)
@@ -79,30 +81,20 @@ def test_no_client_is_given_the_answer_to_the_question_of_another(
         assert sum(one.engine.count_by_status().values()) == 7
 
 
-def test_many_clients_at_once_are_all_answered_rightly(pooler: PgBouncer, database: str) -> None:
-    wrong: list[object] = []
+def test_many_concurrent_clients_get_correct_results(pooler: PgBouncer, database: str) -> None:
+    def run_client(number: int) -> None:
+        with Registry.open(pooler.url(database), durability=("full", "normal")[number % 2]) as registry:
+            job = registry.register(agent=f"a{number}", prompt=f"p{number}")
+            claim = registry.claim(agent=f"a{number}", worker="w")
+            assert claim is not None and claim.job_id == job.job_id
+            for seq in range(1, 13):
+                event = registry.publish(job.job_id, "progress", attempt=claim.attempt, detail=f"{number}.{seq}")
+                assert event.seq == seq
+                assert registry.accept(event.payload, subscriber="s").verdict == "accepted"
+                assert registry.get(job.job_id).prompt == f"p{number}"
+                assert registry.events(job.job_id, after=seq - 1)[0].detail == f"{number}.{seq}"
 
-    def work(number: int) -> None:
-        try:
-            with Registry.open(pooler.url(database), durability=("full", "normal")[number % 2]) as registry:
-                job = registry.register(agent=f"a{number}", prompt=f"p{number}")
-                claim = registry.claim(agent=f"a{number}", worker="w")
-                assert claim is not None and claim.job_id == job.job_id
-                for seq in range(1, 13):
-                    event = registry.publish(job.job_id, "progress", attempt=claim.attempt, detail=f"{number}.{seq}")
-                    assert event.seq == seq
-                    assert registry.accept(event.payload, subscriber="s").verdict == "accepted"
-                    assert registry.get(job.job_id).prompt == f"p{number}"
-                    assert registry.events(job.job_id, after=seq - 1)[0].detail == f"{number}.{seq}"
-        except BaseException as error:
-            wrong.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not wrong
+    assert run_in_threads(partial(run_client, number) for number in range(5)) == []
 
 
 @pytest.mark.parametrize("durability", ["full", "normal"])
@@ -133,7 +125,7 @@ def test_a_registry_leaves_nothing_in_the_session_of_the_server(
         pooler.stop()
 
 
-def test_what_others_left_in_the_session_changes_nothing(postgres_server: PostgresServer, database: str) -> None:
+def test_session_state_left_by_others_changes_nothing(postgres_server: PostgresServer, database: str) -> None:
     pooler = start_pgbouncer(postgres_server, sessions=1)
     try:
         url = pooler.url(database)
@@ -170,11 +162,9 @@ def test_what_others_left_in_the_session_changes_nothing(postgres_server: Postgr
 
 
 @pytest.mark.parametrize("poison", ["a registry that was closed", "a normal registry", "another program"])
-def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(
-    killable_server: PostgresServer, poison: str
-) -> None:
+def test_acknowledged_writes_survive_a_crash_of_the_server(killable_server: PostgresServer, poison: str) -> None:
     with psycopg.connect(killable_server.url(), autocommit=True) as connection:
-        # The server's own writer would save in time what nobody waited for.
+        # Otherwise the server's own writer would sync in time what no client waited for.
         connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         connection.execute("SELECT pg_reload_conf()")
     Registry.open(killable_server.url(), create=True).close()
@@ -202,9 +192,7 @@ def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(
         pooler.stop()
 
 
-def test_whoever_waits_behind_a_pooler_looks_again(
-    pooler: PgBouncer, database: str, postgres_server: PostgresServer
-) -> None:
+def test_waiters_behind_a_pooler_poll(pooler: PgBouncer, database: str, postgres_server: PostgresServer) -> None:
     with Registry.open(pooler.url(database)) as registry:
         job = registry.register(agent="a", prompt="p")
 
@@ -243,14 +231,16 @@ def test_a_direct_connection_prepares_statements_under_names_of_its_own(
     assert names[0].isdisjoint(names[1])
 
 
-def test_prepared_statements_that_are_gone_are_done_without(postgres_server: PostgresServer, database: str) -> None:
-    """A pooler that is not recognised as one, or `DEALLOCATE ALL` by somebody who shares the session."""
+def test_dropped_prepared_statements_are_replaced_by_unprepared_ones(
+    postgres_server: PostgresServer, database: str
+) -> None:
+    """A pooler that is not recognized as one, or `DEALLOCATE ALL` by a client that shares the session."""
     with Registry.open(postgres_server.url(database)) as registry:
         job = registry.register(agent="a", prompt="p")
         for _ in range(8):
             registry.publish(job.job_id, "progress")
         with registry.engine.store._pool.connection() as connection:
-            connection.pgconn.exec_(b"DEALLOCATE ALL")  # past psycopg, which would take note
+            connection.pgconn.exec_(b"DEALLOCATE ALL")  # bypasses psycopg, which would notice it
         assert registry.publish(job.job_id, "progress").seq == 9
         assert registry.get(job.job_id).last_seq == 9
         with registry.engine.store._pool.connection() as connection:

@@ -1,4 +1,4 @@
-"""Ad-hoc questions on PostgreSQL: reading only, no sealed secret."""
+"""Test ad-hoc queries on PostgreSQL: they only read, and no sealed secret."""
 
 import json
 import sqlite3
@@ -23,7 +23,7 @@ def run_query(postgres_server):
         yield lambda sql, **more: registry.engine.store.query(sql, **{"limit": 10, "timeout_sec": 20, **more})
 
 
-def test_selects_on_the_views_are_answered(run_query):
+def test_selects_on_the_views_return_rows(run_query):
     assert run_query("SELECT job_id, agent FROM v_jobs WHERE prompt LIKE '100 %'") == (
         ["job_id", "agent"],
         [("j", "codex")],
@@ -126,7 +126,7 @@ def test_sealed_secrets_are_not_shown(run_query, sql):
         "SELECT jobdb_now_ms()",
     ],
 )
-def test_nothing_but_the_registry_is_read_and_nothing_runs_sql_of_its_own(run_query, sql):
+def test_only_the_registry_is_readable_and_no_function_runs_its_own_sql(run_query, sql):
     with pytest.raises(InvalidInput, match=r"not a view of the registry|is not run|sealed"):
         run_query(sql)
 
@@ -138,7 +138,7 @@ def test_nothing_but_the_registry_is_read_and_nothing_runs_sql_of_its_own(run_qu
         "CREATE VIEW {0}.leak AS SELECT 1 AS one FROM {0}.tokens",
     ],
 )
-def test_what_somebody_made_there_is_not_the_registrys(url, definition):
+def test_objects_that_others_created_in_the_schema_are_refused(url, definition):
     import psycopg
 
     with Registry.open(url, create=True) as registry, psycopg.connect(url, autocommit=True) as connection:
@@ -169,11 +169,12 @@ def test_what_somebody_made_there_is_not_the_registrys(url, definition):
         "VALUES (1, 'a'), (2, 'b')",
     ],
 )
-def test_ordinary_questions_are_answered(run_query, sql):
-    run_query(sql)
+def test_ordinary_queries_are_run(run_query, sql):
+    columns, rows = run_query(sql)
+    assert columns and all(len(row) == len(columns) for row in rows)
 
 
-def test_the_documented_reader_asks_and_does_nothing_else(url):
+def test_the_documented_reader_role_can_only_query(url):
     """The roles and grants as docs/deployment.md gives them."""
     import psycopg
 
@@ -208,7 +209,7 @@ def as_role(url: str, role: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}user={role}"
 
 
-def test_a_long_question_is_ended(run_query):
+def test_a_long_query_is_cancelled(run_query):
     with pytest.raises(TimedOut):
         run_query("SELECT count(*) FROM generate_series(1, 100000000000)", timeout_sec=0.2)
     assert run_query("SELECT 1 AS x") == (["x"], [(1,)])
@@ -233,7 +234,7 @@ def test_a_long_question_is_ended(run_query):
         ("SELECT '\\x00ff'::bytea", b"\0\xff"),
     ],
 )
-def test_an_answer_holds_plain_values_only(run_query, sql, value):
+def test_results_contain_only_plain_values(run_query, sql, value):
     ((found,),) = run_query(sql)[1]
     assert (type(found), found) == (type(value), value)
 
@@ -243,12 +244,12 @@ def test_an_answer_holds_plain_values_only(run_query, sql, value):
     ["SELECT chr(0)", "SELECT lpad('x', 1000000000, 'y')", "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
      "SELECT " + ", ".join(["1"] * 2_000), "SELECT num_nulls(" + ", ".join(["1"] * 200) + ")"],
 )  # fmt: skip
-def test_what_asks_too_much_is_the_querys_fault(run_query, sql):
+def test_a_query_that_exceeds_a_limit_is_invalid_input(run_query, sql):
     with pytest.raises(InvalidInput):
         run_query(sql)
 
 
-def test_an_answer_is_bounded(run_query):
+def test_the_size_of_a_result_is_bounded(run_query):
     with pytest.raises(InvalidInput, match="larger than 256 MiB"):
         run_query("SELECT repeat('x', 20000000) FROM generate_series(1, 1000)", limit=10_000)
     assert len(run_query("SELECT n FROM generate_series(1, 5000) AS n", limit=4_000)[1]) == 4_000
@@ -269,7 +270,7 @@ def at(value):
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
-def test_a_copy_names_what_the_server_cannot_keep(url, tmp_path):
+def test_a_copy_reports_what_the_server_cannot_store(url, tmp_path):
     with Registry.open(tmp_path / "jobs.db", create=True) as source:
         source.register(agent="codex", prompt="p", job_id="j")
     with sqlite3.connect(tmp_path / "jobs.db") as connection:

@@ -1,4 +1,4 @@
-"""Standby servers: one that is only read, and a synchronous one that is not there."""
+"""Test standby servers: a read-only one, and a synchronous one that is missing."""
 
 import threading
 import time
@@ -9,12 +9,12 @@ import pytest
 from jobdb import Registry, StorageFailed, SyncFailed, TimedOut
 
 
-def _asked(server, statement):
+def _query_server(server, statement):
     with psycopg.connect(server.url(), autocommit=True) as connection:
         return connection.execute(statement).fetchall()
 
 
-def test_a_standby_is_read_and_waited_on_and_refuses_writes_in_a_sentence(killable_server):
+def test_a_standby_serves_reads_and_waits_and_refuses_writes(killable_server):
     with Registry.open(killable_server.url(), create=True) as registry:
         job = registry.register(agent="a", prompt="p")
         registry.publish(job.job_id, "started")
@@ -30,7 +30,7 @@ def test_a_standby_is_read_and_waited_on_and_refuses_writes_in_a_sentence(killab
                 verb()
 
 
-def test_a_commit_that_no_standby_has_confirmed_is_not_answered_as_durable(killable_server):
+def test_a_commit_that_no_standby_has_confirmed_is_not_acknowledged(killable_server):
     with Registry.open(killable_server.url(), create=True) as registry:
         job = registry.register(agent="a", prompt="p")
         with psycopg.connect(killable_server.url(), autocommit=True) as connection:
@@ -49,7 +49,7 @@ def test_a_commit_that_no_standby_has_confirmed_is_not_answered_as_durable(killa
         cancelled = []
         while not cancelled and time.monotonic() < deadline:
             time.sleep(0.05)
-            cancelled = _asked(
+            cancelled = _query_server(
                 killable_server,
                 "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
             )

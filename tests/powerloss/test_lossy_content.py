@@ -1,4 +1,4 @@
-"""The model of a power failure itself: what it may lose, what it never may, and that it does lose."""
+"""Test the model of a power failure itself: what it may lose, what it must keep, and that it does lose."""
 
 from random import Random
 
@@ -46,7 +46,7 @@ def test_reads_see_every_write_at_once(steps: list[tuple[str, int, bytes]]) -> N
 
 
 @given(STEPS, st.integers(0, 1000))
-def test_what_was_synced_is_kept_to_the_byte(steps: list[tuple[str, int, bytes]], seed: int) -> None:
+def test_synced_content_is_kept_to_the_byte(steps: list[tuple[str, int, bytes]], seed: int) -> None:
     content = Content(UNIT)
     expected = run(content, steps)
     content.sync()
@@ -93,7 +93,7 @@ def test_a_sync_covers_only_what_was_written_before_it_began() -> None:
     assert content.dirty == {0, 1}
 
 
-def test_a_sync_that_succeeds_does_not_bring_back_what_a_failed_one_gave_up() -> None:
+def test_a_later_sync_does_not_recover_what_a_failed_one_dropped() -> None:
     content = Content(UNIT, b"old" * 10)
     content.write(0, b"new" * 10)
     content.fail_sync()
@@ -107,7 +107,7 @@ def names_after_power_loss(tree: Tree) -> set[str]:
     return set(tree.root.entries)
 
 
-def test_a_name_lasts_once_its_folder_was_synced() -> None:
+def test_a_name_is_durable_once_its_folder_was_synced() -> None:
     for seed in range(50):
         tree = Tree(seed)
         tree.create(tree.root, "kept", 0o100600, 0, 0)
@@ -142,7 +142,7 @@ def test_unsynced_renames_and_removals_may_be_undone() -> None:
     assert renamed == removed == {True, False}
 
 
-def test_a_trigger_waits_then_fires_so_many_times() -> None:
+def test_a_trigger_skips_calls_then_fires_count_times() -> None:
     trigger = Trigger("sync", "*-wal", skip=2, count=2, error=5)
     calls = [("sync", "a-wal"), ("write", "a-wal"), ("sync", "a"), *[("sync", "a-wal")] * 4]
     assert [trigger.fires(*call) for call in calls] == [False, False, False, False, True, True, False]

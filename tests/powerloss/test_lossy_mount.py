@@ -1,4 +1,4 @@
-"""The lossy file system as the kernel sees it, and plain SQLite on it: controls that must lose or must not."""
+"""Test the lossy file system through the kernel, with plain SQLite on it as a control that must lose or keep data."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def sync_folder(folder: Path) -> None:
     os.close(descriptor)
 
 
-def test_it_keeps_what_was_synced_and_loses_what_was_not(tmp_path: Path) -> None:
+def test_synced_content_is_kept_and_unsynced_content_lost(tmp_path: Path) -> None:
     outcomes = set()
     for seed in range(6):
         with LossyMount(tmp_path / "mount", seed) as mount:
@@ -51,7 +51,7 @@ def test_it_keeps_what_was_synced_and_loses_what_was_not(tmp_path: Path) -> None
     assert len(outcomes) > 1
 
 
-def test_an_armed_cut_comes_in_place_of_the_request(tmp_path: Path) -> None:
+def test_an_armed_power_cut_replaces_the_request(tmp_path: Path) -> None:
     with LossyMount(tmp_path / "mount", 1) as mount:
         mount.arm("write", "f*", 3)
         file = os.open(mount.folder / "file", os.O_RDWR | os.O_CREAT)
@@ -80,7 +80,7 @@ def test_injected_errors_reach_the_caller(tmp_path: Path) -> None:
         assert mount.stats()["failed"] == 4
 
 
-def test_each_open_handle_is_told_once_of_a_failed_sync(tmp_path: Path) -> None:
+def test_each_open_handle_reports_a_failed_sync_once(tmp_path: Path) -> None:
     with LossyMount(tmp_path / "mount", 1) as mount:
         path = mount.folder / "f"
         first, second = os.open(path, os.O_RDWR | os.O_CREAT), os.open(path, os.O_RDWR)
@@ -104,12 +104,12 @@ def test_each_open_handle_is_told_once_of_a_failed_sync(tmp_path: Path) -> None:
         ("DELETE", "EXTRA", False),
     ],
 )
-def test_plain_sqlite_loses_just_what_its_setting_allows(
+def test_plain_sqlite_loses_only_what_its_setting_allows(
     tmp_path: Path, journal: str, synchronous: str, loses: bool
 ) -> None:
     """DELETE with FULL loses: the journal's removal, which is the commit, is no longer synced (EXTRA syncs it)."""
     random = Random(f"{journal} {synchronous}")
-    # Where rows may be lost a cut need not lose any: it is cut until one does.
+    # A cut that may lose rows need not lose any: cut until one does.
     rounds, lost, promised = 40 if loses else 4, 0, 0
     for number in range(rounds):
         with LossyMount(tmp_path / "mount", random.randrange(1 << 30), unit=random.choice((512, 4096))) as mount:
@@ -131,7 +131,7 @@ def test_plain_sqlite_loses_just_what_its_setting_allows(
     assert (lost > 0) == loses
 
 
-def test_several_processes_share_one_wal_on_it(tmp_path: Path) -> None:
+def test_several_processes_share_one_wal_on_the_lossy_mount(tmp_path: Path) -> None:
     with LossyMount(tmp_path / "mount", 1) as mount, WorkerPool() as pool:
         path, ack_log = mount.folder / "plain.db", tmp_path / "acks"
         create_plain(path, "WAL")

@@ -1,4 +1,4 @@
-"""Power cuts on a file system that forgets what was not synced. The long versions are in tests/torture."""
+"""Test power cuts on a file system that drops what was not synced. The long versions are in tests/torture."""
 
 import contextlib
 from pathlib import Path
@@ -19,7 +19,7 @@ def _needs() -> None:
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
-def test_full_durability_loses_nothing_that_was_acknowledged(tmp_path: Path, journal: Journal) -> None:
+def test_full_durability_loses_nothing_acknowledged(tmp_path: Path, journal: Journal) -> None:
     with LossyMount(tmp_path / "mount", 7, unit=512) as mount:
         report = cut_power(mount, tmp_path, 7, cuts=8, journal=journal)
     print(report)
@@ -27,22 +27,24 @@ def test_full_durability_loses_nothing_that_was_acknowledged(tmp_path: Path, jou
     assert not report.violations
 
 
-def test_normal_durability_does_lose_so_the_test_can_fail(tmp_path: Path) -> None:
+def test_normal_durability_loses_data_so_the_test_can_fail(tmp_path: Path) -> None:
     with LossyMount(tmp_path / "mount", 3) as mount:
         report = cut_power(mount, tmp_path, 3, cuts=40, cuts_per_database=4, durability="normal", stop_at_first=True)
     print(report)
-    assert any(sentence.startswith(("I2", "I7")) for sentence in report.violations), "an answer is forgotten, or an end"
+    assert any(sentence.startswith(("I2", "I7")) for sentence in report.violations), (
+        "an acknowledgement or an end is lost"
+    )
 
 
-def test_a_database_and_its_key_are_made_whole_or_can_be_made_anew(tmp_path: Path) -> None:
+def test_a_database_and_its_key_are_complete_or_can_be_created_again(tmp_path: Path) -> None:
     with LossyMount(tmp_path / "mount", 5) as mount:
         report = cut_power_during_creation(mount, tmp_path, 5, cuts=5)
     print(report)
     assert not report.violations
 
 
-def test_a_no_outlives_the_power_as_a_yes_does(tmp_path: Path) -> None:
-    """What it was decided from is a commit that its own writer has not synced."""
+def test_a_refusal_survives_a_power_cut(tmp_path: Path) -> None:
+    """The refusal depends on a commit that its own writer has not synced."""
     with LossyMount(tmp_path / "mount", 11, unit=512) as mount:
         database = mount.folder / "jobs.db"
         open_registry(database, create=True).close()

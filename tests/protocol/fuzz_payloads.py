@@ -1,9 +1,9 @@
-"""Mutated payloads by the million: none may verify unless it still says what was signed, and nothing may be raised.
+"""Fuzz payloads by the million: none may verify unless its content is still what was signed, and nothing may raise.
 
     python tests/protocol/fuzz_payloads.py --count 1000000 --seed 1                     parse and verify
     python tests/protocol/fuzz_payloads.py --count 1000000 --seed 1 --registry DIR      accept, in a database made there
 
-Prints what came out, with the slowest payload's time and the growth of memory. Exit 1 on the first failure, whose
+Prints the outcomes, with the slowest payload's time and the growth of memory. Exits with 1 on the first failure, whose
 payload and seed are printed. A short version runs with the other tests.
 """
 
@@ -43,7 +43,7 @@ _NAMES = (
 
 
 class Failure(AssertionError):
-    """A payload got through that should not have, or something was raised."""
+    """A payload was accepted that should not have been, or an exception was raised."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Corpus:
 
 
 def _as_received(text: str, rng: random.Random) -> bytes | str | dict[str, Any]:
-    """Mostly bytes, and of these mostly ones that were damaged as bytes; now and then text or an object."""
+    """Return the payload mostly as bytes, most of them damaged; now and then as text or as an object."""
     kind = rng.random()
     if kind < 0.05:
         return text
@@ -114,7 +114,7 @@ def _as_received(text: str, rng: random.Random) -> bytes | str | dict[str, Any]:
 
 
 def _replace_value(text: str, rng: random.Random, _: Corpus) -> str:
-    """Replace one field's value by something hostile."""
+    """Replace one field's value by a hostile one."""
     start, end = _value_span(text, rng.choice(_NAMES))
     return text[:start] + rng.choice(_HOSTILE) + text[end:]
 
@@ -162,7 +162,7 @@ def _other_signature(text: str, rng: random.Random, corpus: Corpus) -> str:
 
 
 def _foreign_token(text: str, rng: random.Random, _: Corpus) -> str:
-    """Signed well, by a token that this job and key do not have."""
+    """Sign correctly, with a token that this job and key do not have."""
     with contextlib.suppress(MalformedPayload, UnsupportedVersion, RecursionError):
         event = parse(text)
         token = rng.choice([token for key, token in TOKENS.items() if key != (event.job_id, event.kid)])
@@ -177,8 +177,8 @@ def _other_number(text: str, rng: random.Random, _: Corpus) -> str:
     return text[:start] + str(rng.choice((0, 1, 2, 3, 7, -1, 2**31, 2**53 - 1, 2**53))) + text[end:]
 
 
-def _other_words(text: str, rng: random.Random, _: Corpus) -> str:
-    """Another field of the same shape: well formed, and not what was signed."""
+def _replace_field(text: str, rng: random.Random, _: Corpus) -> str:
+    """Swap in another field of the same shape: well formed, and not what was signed."""
     old, new = rng.choice(
         (("step", "stop"), ("progress", "completed"), ("T09", "T10"), (JOBS[0], JOBS[1]), ('"x"', '"y"'))
     )
@@ -186,7 +186,7 @@ def _other_words(text: str, rng: random.Random, _: Corpus) -> str:
 
 
 def _respell(text: str, rng: random.Random, _: Corpus) -> str:
-    """The same values, written otherwise: what must still verify."""
+    """Write the same values in another notation, which must still verify."""
     with contextlib.suppress(ValueError, RecursionError):
         decoded = json.loads(text)
         indent = rng.choice((None, None, 1))
@@ -212,7 +212,7 @@ Mutation = Callable[[str, random.Random, Corpus], str]
 _TEXT_MUTATIONS: tuple[Mutation, ...] = (
     _replace_value, _replace_value, _replace_value, _repeat_key, _repeat_key, _rename_key, _rename_key, _truncate,
     _nest, _other_signature, _other_signature, _foreign_token, _other_number, _other_number, _other_number,
-    _other_words, _other_words, _other_words, _respell, _respell, _respell, _splice, _splice,
+    _replace_field, _replace_field, _replace_field, _respell, _respell, _respell, _splice, _splice,
     _characters, _characters, _characters,
 ) * 4 + (_grow,)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Writes schema/vectors.json, the test vectors of docs/job-protocol.md. Run it, or ``--check`` that it is up to date.
+"""Write schema/vectors.json, the test vectors of docs/job-protocol.md, or ``--check`` that it is up to date.
 
 The expected verdicts are written here by hand, from the document. Canonical forms come from the ``rfc8785`` package and
 signatures from the standard library: nothing here calls jobdb, so that the vectors can contradict it.

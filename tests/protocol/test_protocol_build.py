@@ -1,4 +1,4 @@
-"""Making a wire event: what is sent, what is signed, and what is refused before it is sent."""
+"""Test building a wire event: what is sent, what is signed, and what is refused before it is sent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make(**changes: Any) -> WireEvent:
     return build(**{**arguments, **changes})
 
 
-def test_the_line_that_is_sent() -> None:
+def test_the_payload_is_one_line_in_the_documented_form() -> None:
     event = make()
     assert event.text == (
         '{"schema_version":1,"seq":7,"job_id":"abc12345","event":"progress","timestamp":"2026-06-19T09:32:00Z",'
@@ -49,7 +49,7 @@ def test_without_token_attempt_and_kid() -> None:
     assert verify(make(kid=None), TOKEN) and "hmac_kid" not in make(kid=None).data
 
 
-def test_the_callers_data_is_left_alone() -> None:
+def test_the_callers_data_is_not_changed() -> None:
     data = {"pct": 30}
     make(data=data)
     assert data == {"pct": 30}
@@ -111,7 +111,7 @@ def test_values_with_a_json_form_of_their_own_are_sent_as_that() -> None:
     ],
     ids=lambda changes: repr(changes)[:40],
 )
-def test_what_the_protocol_does_not_allow(changes: dict[str, Any]) -> None:
+def test_values_outside_the_protocol_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as caught:
         make(**changes)
     assert TOKEN not in str(caught.value) and len(str(caught.value)) < 400
@@ -125,7 +125,7 @@ def test_data_that_contains_itself() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "\ud800"])
-def test_tokens_that_are_no_secret(token: str) -> None:
+def test_tokens_that_are_not_secret_are_refused(token: str) -> None:
     with pytest.raises(InvalidInput, match="token"):
         make(token=token)
 
@@ -152,7 +152,7 @@ free_names = st.text(max_size=9).filter(lambda name: name not in ("attempt", "hm
     kid=st.none() | st.integers(1, MAX_KID),
     legacy=st.booleans(),
 )
-def test_what_is_built_is_read_again(
+def test_a_built_event_is_parsed_unchanged(
     data: dict[str, Any], detail: str, seq: int, kind: EventKind, attempt: int | None, kid: int | None, legacy: bool
 ) -> None:
     event = make(data=data, detail=detail, seq=seq, event=kind, attempt=attempt, kid=kid)

@@ -1,4 +1,4 @@
-"""docs/job-protocol.md says what the code does: the table's order, the limits, the worked example."""
+"""Test docs/job-protocol.md against the code: the order of the table, the limits, the worked example."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def section(title: str) -> str:
     return match[2]
 
 
-def test_the_verdicts_stand_in_the_order_of_the_checks() -> None:
+def test_the_verdicts_are_listed_in_the_order_of_the_checks() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", section("Verdicts"), re.MULTILINE)
     assert rows[: len(Verdict)] == [verdict.value for verdict in Verdict]
 
 
-def test_the_limits() -> None:
+def test_the_documented_limits_are_those_of_the_code() -> None:
     fields = section("The event")
     for number in (protocol.MAX_SEQ, protocol.MAX_KID, protocol.MAX_JOB_ID_CHARS, protocol.MAX_DETAIL_CHARS):
         assert re.search(rf"\b{number}\b", fields), number
@@ -49,14 +49,14 @@ def test_the_limits() -> None:
     assert all(f"`{kind}`" in fields for kind in EventKind)
 
 
-def test_the_worked_example() -> None:
+def test_the_worked_example_is_correct() -> None:
     event = parse(code("json"))
     token = re.search(r"signed with the token `([^`]+)`", TEXT)
     assert token is not None and verify(event, token[1])
     assert code("text").strip().encode() == event.message
 
 
-def test_the_publisher_in_python() -> None:
+def test_the_documented_publisher_in_python_works() -> None:
     names: dict[str, Any] = {}
     exec(code("python"), names)
     payload = {key: value for key, value in parse(code("json")).payload.items() if key != "data"}
@@ -65,7 +65,7 @@ def test_the_publisher_in_python() -> None:
 
 
 @pytest.mark.parametrize("window", [0, 1, 2])
-def test_the_table_of_windows(window: int) -> None:
+def test_the_table_of_windows_is_correct(window: int) -> None:
     table = section("Replay (FW-N7)")
     head = re.search(r"^\| last_seq 5, accepted 1 2 5 \|(.*)\|$", table, re.MULTILINE)
     row = re.search(rf"^\| window {window} \|(.*)\|$", table, re.MULTILINE)

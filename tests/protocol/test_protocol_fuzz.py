@@ -1,4 +1,4 @@
-"""A short run of the mutation fuzz; run ``fuzz_payloads.py`` itself for a long one."""
+"""Run the mutation fuzzer briefly; run ``fuzz_payloads.py`` itself for a long run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_no_mutated_payload_is_accepted(tmp_path: Path) -> None:
     assert report.growth_kib < fuzz.MAX_GROWTH_KIB
 
 
-def test_the_fuzzer_notices_a_verifier_that_lets_all_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzzer_detects_a_verifier_that_accepts_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     def lax(event: Any, token: str, *, legacy: bool = False) -> bool:
         return event.signature is not None
 
@@ -35,7 +35,7 @@ def test_the_fuzzer_notices_a_verifier_that_lets_all_through(monkeypatch: pytest
         fuzz.fuzz_protocol(1_000, seed=1)
 
 
-def test_the_fuzzer_notices_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzzer_detects_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     def fragile(payload: Any) -> None:
         raise RecursionError
 

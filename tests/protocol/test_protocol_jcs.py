@@ -1,4 +1,4 @@
-"""The canonical form: the fast path against the reference implementation of RFC 8785, and what has no form."""
+"""Test the canonical form: the fast path against a reference implementation of RFC 8785, and values without a form."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ plain_leaves = st.none() | st.booleans() | integers | strings
 
 @settings(max_examples=400, deadline=None)
 @given(trees(plain_leaves, ascii_keys))
-def test_the_fast_path_is_the_reference(payload: dict[str, Any]) -> None:
+def test_the_fast_path_equals_the_reference(payload: dict[str, Any]) -> None:
     assert canonical({"data": payload, "hmac_sig": 1}) == rfc8785.dumps({"data": _without(payload), "hmac_sig": 1})
 
 
 @settings(max_examples=400, deadline=None)
 @given(trees(plain_leaves | doubles, strings))
-def test_any_payload_has_the_form_of_the_reference(payload: dict[str, Any]) -> None:
+def test_any_payload_is_canonicalized_as_by_the_reference(payload: dict[str, Any]) -> None:
     assert canonical({"data": payload}) == rfc8785.dumps({"data": _without(payload)})
 
 
 @settings(max_examples=200, deadline=None)
 @given(trees(plain_leaves, strings))
-def test_the_form_says_the_same_and_is_its_own_form(payload: dict[str, Any]) -> None:
+def test_canonicalization_keeps_the_meaning_and_is_idempotent(payload: dict[str, Any]) -> None:
     form = canonical(payload)
     if "hmac_sig" not in (payload.get("data") or {}):
         assert json.loads(form) == payload
@@ -62,18 +62,18 @@ def _without(data: dict[str, Any]) -> dict[str, Any]:
 def test_only_the_signature_in_data_is_left_out() -> None:
     payload = {"hmac_sig": "a", "data": {"x": {"hmac_sig": "b"}, "hmac_sig": "c"}}
     assert canonical(payload) == b'{"data":{"x":{"hmac_sig":"b"}},"hmac_sig":"a"}'
-    assert payload["data"] == {"x": {"hmac_sig": "b"}, "hmac_sig": "c"}, "the payload itself is left alone"
+    assert payload["data"] == {"x": {"hmac_sig": "b"}, "hmac_sig": "c"}, "the payload itself is not changed"
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """An object of that many levels, itself included."""
+    """Return an object of that many levels, itself included."""
     inner: Any = 1
     for _ in range(levels - 1):
         inner = [inner]
     return {"a": inner}
 
 
-def test_depth() -> None:
+def test_the_nesting_depth_is_bounded() -> None:
     assert canonical(nested(MAX_DEPTH)).count(b"[") == MAX_DEPTH - 1
     with pytest.raises(MalformedPayload, match="deeper"):
         canonical(nested(MAX_DEPTH + 1))
@@ -114,7 +114,7 @@ def test_a_structure_that_contains_itself() -> None:
     ],
     ids=lambda value: repr(value) if type(value) is not object else "object",
 )
-def test_what_has_no_form(value: Any) -> None:
+def test_values_without_a_canonical_form(value: Any) -> None:
     for payload in ({"a": value}, {"a": [{"b": [value]}]}, {"a": value, "\u00e9": 0.5}):
         with pytest.raises(MalformedPayload):
             canonical(payload)

@@ -1,4 +1,4 @@
-"""Reading a wire event: whatever comes in, there is an event or one of two refusals."""
+"""Test parsing a wire event: any input yields an event or one of two refusals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GOOD: dict[str, Any] = {
 TEXT = json.dumps(GOOD)
 
 
-def test_a_good_event() -> None:
+def test_a_valid_event() -> None:
     event = parse(TEXT.encode())
     assert (event.seq, event.job_id, event.event) == (7, "abc12345", EventKind.PROGRESS)
     assert (event.timestamp, event.detail) == ("2026-06-19T09:32:00Z", "step 3 of 10")
@@ -44,13 +44,13 @@ def test_a_good_event() -> None:
     assert len(event.digest) == 32
 
 
-def test_names_that_are_absent() -> None:
+def test_absent_optional_fields() -> None:
     event = parse({**GOOD, "data": {}})
     assert (event.attempt, event.kid, event.signature) == (None, 1, None)
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_field_that_is_missing(name: str) -> None:
+def test_a_missing_required_field(name: str) -> None:
     with pytest.raises(MalformedPayload, match=f"{name} is missing"):
         parse({key: value for key, value in GOOD.items() if key != name})
 
@@ -69,7 +69,7 @@ def test_the_stored_text_is_one_line() -> None:
     assert parse(event.text).digest == event.digest == parse(TEXT).digest
 
 
-def test_a_decoded_object_is_judged_as_its_text() -> None:
+def test_a_decoded_object_is_parsed_like_its_text() -> None:
     for wrong in ({1: 2, "1": 3}, {"a": float("nan")}, {"a": 2**60}, {"a": "\ud800"}, {"a": {1, 2}}, {"a": 10**5000}):
         with pytest.raises(MalformedPayload):
             parse({**GOOD, "data": wrong})
@@ -92,7 +92,7 @@ class RaisingMapping(Mapping[str, Any]):
 @pytest.mark.parametrize(
     "wrong", [None, 1, 1.5, [], [1], object(), RaisingMapping(), {}, {"a": RaisingMapping()}], ids=type
 )
-def test_things_that_are_no_payload(wrong: Any) -> None:
+def test_values_that_are_not_a_payload(wrong: Any) -> None:
     with pytest.raises(MalformedPayload):
         parse(wrong)
 
@@ -113,7 +113,7 @@ arbitrary = st.recursive(
 
 @settings(max_examples=500, deadline=None)
 @given(st.sampled_from([*GOOD, "data.attempt", "data.hmac_kid", "data.hmac_sig", "data.x", "x"]), arbitrary)
-def test_arbitrary_values_in_any_place(place: str, value: Any) -> None:
+def test_arbitrary_values_in_any_field(place: str, value: Any) -> None:
     payload = json.loads(TEXT)
     *outer, name = place.split(".")
     (payload["data"] if outer else payload)[name] = value
@@ -127,7 +127,7 @@ def test_arbitrary_values_in_any_place(place: str, value: Any) -> None:
         assert parse(event.text) == event
 
 
-def test_depth_that_no_stack_bears() -> None:
+def test_nesting_beyond_any_stack() -> None:
     for levels in (65, 500, 5_000, 100_000):
         for opening, closing in (("[", "]"), ('{"a":', "}")):
             if levels * len(opening + closing) < MAX_PAYLOAD_BYTES:

@@ -1,4 +1,4 @@
-"""The JSON Schemas: sound, and of one mind with the code."""
+"""Test the JSON Schemas: valid, and in agreement with the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOW = datetime(2026, 6, 19, 9, 32, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("schema", [EVENT, JOB], ids=["event", "job"])
-def test_the_schema_itself_is_valid(schema: dict[str, Any]) -> None:
+def test_each_schema_is_valid(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
@@ -97,6 +97,6 @@ def test_a_job_record_is_valid(changes: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_job_record(wrong: dict[str, Any]) -> None:
+def test_an_invalid_job_record_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**job().as_dict(), **wrong}, JOB)

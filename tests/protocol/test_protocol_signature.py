@@ -1,4 +1,4 @@
-"""Signatures, the old form among them."""
+"""Test signatures, including the old form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobdb.core.protocol import parse, sign, verify
 from jobdb.errors import InvalidInput
 
 OLD_TOKEN = "Tq3v0Zk8mXw1yR5uB7cD9eF2gH4iJ6kL8nP0sV3xZ5A"
-# As the old agents wrote them into their logs, signed with json.dumps(sort_keys=True, separators=(",", ":")).
+# Lines from logs of the old agents, signed with json.dumps(sort_keys=True, separators=(",", ":")).
 OLD_LINES = (
     '{"schema_version": 1, "seq": 1, "job_id": "0a1b2c3d", "event": "started", "timestamp": "2026-07-08T23:48:19Z", '
     '"detail": "job started", '
@@ -48,9 +48,9 @@ def test_the_old_form_verifies_for_imported_tokens(line: str) -> None:
     assert not verify(parse(changed), OLD_TOKEN, legacy=True)
 
 
-def test_the_old_form_does_not_verify_otherwise() -> None:
+def test_the_old_form_does_not_verify_by_default() -> None:
     ours = [verify(parse(line), OLD_TOKEN) for line in OLD_LINES]
-    assert ours == [True, False, False], "only without doubles and characters beyond ASCII both forms are the same"
+    assert ours == [True, False, False], "both forms agree only without doubles and non-ASCII characters"
 
 
 def signed(signature: Any) -> Any:
@@ -59,7 +59,7 @@ def signed(signature: Any) -> Any:
     return parse(payload)
 
 
-def test_texts_that_are_no_signature() -> None:
+def test_texts_that_are_not_a_signature() -> None:
     good = parse(OLD_LINES[0]).signature
     assert good is not None and verify(signed(good), OLD_TOKEN)
     for wrong in (

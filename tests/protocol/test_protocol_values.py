@@ -1,4 +1,4 @@
-"""What a small payload may cost: the number of its values is bounded, and found without building them."""
+"""Test the cost of a small payload: the number of its values is bounded, and counted without building them."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def test_the_count_is_exact(value: Any, blanks: Any, ascii_only: bool) -> None:
 
 
 @given(text=st.text(alphabet='[]{},:" \\1'), most=st.integers(0, 30))
-def test_text_that_is_no_json_is_counted_without_an_error(text: str, most: int) -> None:
+def test_text_that_is_not_json_is_counted_without_an_error(text: str, most: int) -> None:
     assert has_more_values(text, most) in (True, False)
 
 
 @pytest.mark.parametrize("item", ["0", "1.5", '""', "[]", "{}", "[[[]]]", '{"":0}', "null", " [ ] "])
 def test_too_many_values_are_malformed(item: str) -> None:
-    """Small enough in bytes, and before nothing else was asked."""
+    """They are within the byte limit, which used to be the only one."""
     data = f'{{"x":[{",".join([item] * (MAX_VALUES - 5))}]}}'
     text = json.dumps(_EVENT)[:-1] + f',"data":{data}}}'
     with pytest.raises(MalformedPayload, match="more than 10000 values"):
         parse(text.encode())
 
 
-def test_too_many_values_cannot_be_sent() -> None:
+def test_too_many_values_are_refused_before_sending() -> None:
     for data in ({"x": [0] * MAX_VALUES}, {"x": (0,) * MAX_VALUES}, {str(key): 0 for key in range(MAX_VALUES)}):
         with pytest.raises(InvalidInput, match="more than 10000 values"):
             build(
@@ -76,7 +76,7 @@ def test_too_many_values_cannot_be_sent() -> None:
 
 
 @given(bits=st.integers(0, 2**64 - 1))
-def test_every_double_is_written_as_rfc8785_does(bits: int) -> None:
+def test_every_double_is_written_as_in_rfc8785(bits: int) -> None:
     (number,) = struct.unpack("<d", struct.pack("<Q", bits))
     if number == number and abs(number) != float("inf"):
         assert canonical({"n": number}) == rfc8785.dumps({"n": number})

@@ -1,4 +1,4 @@
-"""Every vector of schema/vectors.json: against the protocol's functions, against the registry, and in Node."""
+"""Test every vector of schema/vectors.json: against the protocol's functions, against the registry, and in Node."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_canonical_form_digest_and_signature(name: str) -> None:
 
 @each_vector
 def test_verdict_of_the_registry(name: str, tmp_path: Path) -> None:
-    """The registry is brought into the vector's context by its own verbs, then given the payload."""
+    """Verbs bring the registry into the vector's context, then it gets the payload."""
     vector = BY_NAME[name]
     context = CONTEXTS[vector["context"]]
     clock = ManualClock()
@@ -189,7 +189,7 @@ def take_over(registry: Registry, job_id: str, *, until: int) -> None:
 
 
 def test_json_schema_agrees() -> None:
-    """What the JSON Schema can say, it says as the parser does; the rules that it cannot say are marked."""
+    """The schema agrees with the parser on every rule that it can express; the others are marked."""
     validator = jsonschema.Draft202012Validator(json.loads((SCHEMA / "event.schema.json").read_text()))
     seen = {True: 0, False: 0}
     for vector in VECTORS:
@@ -201,7 +201,7 @@ def test_json_schema_agrees() -> None:
     assert min(seen.values()) > 30
 
 
-def test_the_file_covers_what_it_should() -> None:
+def test_the_vectors_cover_every_verdict_and_context() -> None:
     assert {vector["verdict"] for vector in VECTORS} == set(Verdict)
     assert len(VECTORS) >= 60
     assert {vector["context"] for vector in VECTORS} == set(CONTEXTS)
@@ -247,7 +247,7 @@ def test_node_writes_the_same_canonical_forms() -> None:
     assert done.stdout.split("\n")[:-1] == [canonical(item).decode() for item in objects]
 
 
-def test_node_notices_a_wrong_vector(tmp_path: Path) -> None:
+def test_node_detects_a_wrong_vector(tmp_path: Path) -> None:
     for field, wrong in (("verdict", "accepted"), ("signature", "0" * 64), ("canonical", "{}"), ("digest", "0" * 64)):
         changed = json.loads(json.dumps(FILE))
         vector = next(v for v in changed["vectors"] if v["verdict"] == "duplicate")

@@ -1,4 +1,4 @@
-"""What the cases of schema/vectors.json are made of: events, signatures, and the contexts in which they arrive.
+"""Material for the cases of schema/vectors.json: events, signatures, and the contexts in which they arrive.
 
 Used by the cases and make_vectors.py. Calls the standard library and the ``rfc8785`` package, nothing of jobdb.
 """
@@ -25,7 +25,7 @@ UNSIGNED = "no signature"
 
 @dataclass
 class Case:
-    """One vector before it is worked out. ``payload`` is text, bytes, or pieces with how often each is repeated."""
+    """One vector before it is computed. ``payload`` is text, bytes, or pieces with the number of repetitions."""
 
     name: str
     payload: str | bytes | list[tuple[str, int]]
@@ -57,7 +57,7 @@ def signature(payload: dict[str, Any], token: str) -> str:
 
 
 def event(*, sign_with: str | None = TOKEN, **changes: Any) -> dict[str, Any]:
-    """A good event of the context ``claimed``, with changes; signed after they were made."""
+    """Return a valid event of the context ``claimed``, with changes; signed afterwards."""
     payload: dict[str, Any] = {
         "schema_version": 1,
         "seq": 1,
@@ -82,7 +82,7 @@ def line(**changes: Any) -> str:
 
 
 def with_data(data: str, *, token: str = TOKEN, seq: int = 1, detail: str = '"d"', more: str = "") -> str:
-    """An event whose data, detail and further fields are the given JSON texts; signed."""
+    """Return a signed event whose data, detail and further fields are the given JSON texts."""
 
     def whole(inner: str) -> str:
         return (
@@ -96,7 +96,7 @@ def with_data(data: str, *, token: str = TOKEN, seq: int = 1, detail: str = '"d"
 
 
 def raw(field: str, value: str) -> str:
-    """A good event in which one field's value is replaced by the given JSON text; its signature stays."""
+    """Return a valid event in which one field's value is replaced by the given JSON text; its signature stays."""
     payload = event()
     pieces = [f'"{key}":{value if key == field else text_of(item)}' for key, item in payload.items()]
     return "{" + ",".join(pieces) + "}"
@@ -125,7 +125,7 @@ def legacy(payload: dict[str, Any], token: str) -> str:
 
 
 def event_of_size(size: int) -> list[tuple[str, int]]:
-    """A signed event of that many bytes, its bulk in data."""
+    """Return a signed event of that many bytes, most of them in data."""
     payload = event(data={"attempt": 1, "bulk": ""})
     room = size - len(text(payload))
     payload = event(data={"attempt": 1, "bulk": "x" * room})
@@ -140,7 +140,7 @@ def repeated_char(field: str, char: str, times: int) -> list[tuple[str, int]]:
 
 
 def event_of_values(count: int, item: Any) -> list[tuple[str, int]]:
-    """A signed event of that many values, most of them the same item in a list in ``data``."""
+    """Return a signed event of that many values, most of them the same item in a list in ``data``."""
     beside = 11  # the payload, its seven fields, attempt, the signature, the list
     signed = text(event(data={"attempt": 1, "x": [item] * (count - beside)}))
     one = text_of(item) + ","
@@ -159,7 +159,7 @@ def key(kid: int, token: str, state: str = "valid", legacy: bool = False) -> dic
 
 
 def context(**changes: Any) -> dict[str, Any]:
-    """A job that was claimed once and has no events yet, with changes."""
+    """Return the context of a job that was claimed once and has no events yet, with changes."""
     return {
         "job_id": JOB,
         "topic": TOPIC,

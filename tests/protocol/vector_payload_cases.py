@@ -241,7 +241,7 @@ def malformed_cases() -> list[Case]:
             Case(f"data.{name} {what}", raw("data", f'{{"{name}":{value}}}'), "malformed", rule="schema")
             for what, value in values.items()
         ]
-    # Equal in value to an integer, and JSON Schema takes it for one; but it is not written as one.
+    # Equal in value to an integer, and valid as one for JSON Schema; but it is not written as one.
     literals = {"schema_version": "1.0", "seq": "1.0", "seq ": "1e0"}
     cases += [
         Case(f"{name.strip()} as {value}", raw(name.strip(), value), "malformed", rule="literal")

@@ -1,4 +1,4 @@
-"""A bad value for an argument of a public verb is `InvalidInput`, never another error, and nothing is written."""
+"""Test that a bad argument of a public verb raises `InvalidInput`, never another error, and that nothing is written."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def test_a_bad_value_is_invalid_input_and_writes_nothing(registry: Registry, ver
     assert state(registry) == before
 
 
-def test_text_of_another_type_is_kept_as_text(registry: Registry) -> None:
+def test_a_subclass_of_str_is_stored_as_text(registry: Registry) -> None:
     job = registry.register(
         agent=Name("codex"), prompt=Name("p"), agent_session=Name("s"), expected_artifacts=(Name("a"),)
     )
@@ -290,7 +290,7 @@ class Status(StrEnum):
     SAID = "progress"
 
 
-def test_what_is_stored_is_what_was_checked_and_not_what_a_subclass_says(registry: Registry) -> None:
+def test_the_checked_value_is_stored_whatever_a_subclass_returns(registry: Registry) -> None:
     for call in (
         lambda value: registry.register(agent="a", prompt="p", priority=value),
         lambda value: registry.jobs(limit=value),
@@ -318,6 +318,6 @@ QUICK = sorted(verb for verb in VERBS if not verb.startswith(("open", "wait", "c
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(verb=st.sampled_from(QUICK), value=ANYTHING)
-def test_whatever_is_given_is_done_or_is_an_error_of_ours(registry: Registry, verb: str, value: Any) -> None:
+def test_any_value_is_accepted_or_raises_a_jobdb_error(registry: Registry, verb: str, value: Any) -> None:
     with suppress(JobdbError):
         VERBS[verb][0](registry, value)

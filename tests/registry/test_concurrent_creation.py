@@ -1,4 +1,4 @@
-"""Several processes make the same database at the same moment."""
+"""Test several processes that create the same database at the same moment."""
 
 import multiprocessing
 from pathlib import Path
@@ -19,7 +19,7 @@ def _use(url: str, rounds: int, start: Any, found: Any) -> None:
             found.put(f"{type(error).__name__}: {error}")
 
 
-def test_all_first_users_find_it_made(tmp_path: Path, monkeypatch: Any) -> None:
+def test_concurrent_first_users_find_the_database_created(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     users, rounds = 3, 8
     start, found = _spawn.Barrier(users), _spawn.Queue()

@@ -1,4 +1,4 @@
-"""Another program's database, or a registry that lost its mark: one rule for every command."""
+"""Test databases of other programs, and registries that lost their mark: one rule for every command."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def digest(path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_another_programs_database_is_refused_by_every_command_and_stays_as_it_is(path: Path, kind: str) -> None:
+def test_another_programs_database_is_refused_by_every_command_and_left_unchanged(path: Path, kind: str) -> None:
     make(path, FOREIGN[kind])
     before = digest(path), sorted(os.listdir(path.parent))
     for command in COMMANDS.values():
@@ -79,7 +79,7 @@ def test_another_programs_database_is_refused_by_every_command_and_stays_as_it_i
     assert (digest(path), sorted(os.listdir(path.parent))) == before
 
 
-def test_a_registry_reloaded_from_its_dump_gets_its_mark_back_by_one_command(path: Path) -> None:
+def test_one_command_restores_the_mark_of_a_registry_loaded_from_a_dump(path: Path) -> None:
     original = path.with_name("original.db")
     with open_registry(original, create=True) as registry:
         job = registry.register(agent="a", prompt="p")
@@ -103,7 +103,7 @@ def test_a_registry_reloaded_from_its_dump_gets_its_mark_back_by_one_command(pat
         assert registry.register(agent="a", prompt="p").job_id != job.job_id
 
 
-def test_a_dump_with_something_of_somebody_else_in_it_is_refused(path: Path) -> None:
+def test_a_dump_with_foreign_objects_is_refused(path: Path) -> None:
     original = path.with_name("original.db")
     open_registry(original, create=True).close()
     with closing(sqlite3.connect(original)) as connection:
@@ -114,7 +114,7 @@ def test_a_dump_with_something_of_somebody_else_in_it_is_refused(path: Path) -> 
             command(path)
 
 
-def test_what_is_empty_becomes_a_registry(path: Path) -> None:
+def test_an_empty_database_becomes_a_registry(path: Path) -> None:
     make(path, "CREATE TABLE gone(x); DROP TABLE gone; VACUUM")
     with pytest.raises(SchemaMismatch, match=r"is empty; open it with create=True"):
         open_registry(path)
@@ -122,14 +122,14 @@ def test_what_is_empty_becomes_a_registry(path: Path) -> None:
         assert registry.jobs() == []
 
 
-def test_a_registry_with_a_table_more_stays_one(path: Path) -> None:
+def test_a_registry_with_an_additional_table_is_a_registry(path: Path) -> None:
     open_registry(path, create=True).close()
     make(path, "CREATE TABLE notes(x)")
     with open_registry(path) as registry:
         assert registry.jobs() == []
 
 
-def test_a_mark_that_is_only_in_the_log_is_found_there(path: Path) -> None:
+def test_a_mark_that_is_only_in_the_wal_is_found(path: Path) -> None:
     """The process that put it back was killed before its commit was copied from the -wal into the file."""
     original = path.with_name("original.db")
     with open_registry(original, create=True) as registry:
@@ -149,7 +149,7 @@ def test_a_mark_that_is_only_in_the_log_is_found_there(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_restore_judges_what_is_in_its_way_by_the_same_rule(path: Path, kind: str) -> None:
+def test_a_restore_does_not_replace_another_programs_database(path: Path, kind: str) -> None:
     saved = path.with_name("saved.db")
     with open_registry(path.with_name("original.db"), create=True) as registry:
         back_up(registry, saved)

@@ -1,4 +1,4 @@
-"""Which registry a database is and whether it lies where it did: files, machines, file systems, and a person's word."""
+"""Test which registry a database is, and whether it is in its place: files, machines, file systems, confirmation."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def copy_database(original: Path, name: str = "copy") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("change", "how", "said"),
+    ("change", "options", "message"),
     [
         ({}, {}, None),
         ({"inode": "13"}, {}, "another file"),
@@ -67,16 +67,16 @@ def copy_database(original: Path, name: str = "copy") -> Path:
         ({"path": "/srv/b/jobs.db"}, {"is_another_file": lambda path: path == "/srv/a/jobs.db"}, "there as well"),
     ],
 )
-def test_a_file_is_told_by_what_outlives_a_restart(
-    change: dict[str, str], how: dict[str, object], said: str | None
+def test_a_file_is_identified_by_facts_that_survive_a_restart(
+    change: dict[str, str], options: dict[str, object], message: str | None
 ) -> None:
-    given = {"stable_inodes": True, "local_filesystem": True, "is_another_file": lambda path: False, **how}
+    given = {"stable_inodes": True, "local_filesystem": True, "is_another_file": lambda path: False, **options}
     found = describe_difference(FILE, {**FILE, **change}, **given)  # type: ignore[arg-type]
-    assert found == said or (said is not None and said in (found or ""))
+    assert found == message or (message is not None and message in (found or ""))
 
 
 @pytest.mark.parametrize("name", ["cluster", "database", "table"])
-def test_tables_are_told_by_the_server_s_numbers(name: str) -> None:
+def test_tables_are_identified_by_the_servers_numbers(name: str) -> None:
     def differing(value: str) -> str | None:
         here = {**TABLES, name: value}
         return describe_difference(
@@ -87,7 +87,7 @@ def test_tables_are_told_by_the_server_s_numbers(name: str) -> None:
     assert differing("") is None and differing(TABLES[name]) is None
 
 
-def test_the_facts_of_this_machine_are_no_secret_and_last() -> None:
+def test_the_facts_of_this_machine_are_stable_and_not_secret() -> None:
     facts = place.file_place(Path(__file__))
     assert facts == place.file_place(Path(__file__))
     machine = Path("/etc/machine-id")
@@ -98,14 +98,14 @@ def test_the_facts_of_this_machine_are_no_secret_and_last() -> None:
 # -- files
 
 
-def test_a_database_is_in_its_place_from_the_beginning_and_has_an_id(original: Path) -> None:
+def test_a_new_database_has_an_id_and_a_recorded_place(original: Path) -> None:
     with Registry.open(original) as registry:
         found = read_identity(registry.engine.store)
         assert len(found.registry_id) == 32 and found.problem is None and found.recorded == found.current
         assert require_place(registry.engine.store) == found.registry_id
 
 
-def test_a_copy_by_hand_is_refused_with_both_ways_out_and_works_on_locally(original: Path) -> None:
+def test_a_copied_file_is_refused_with_both_remedies_and_works_locally(original: Path) -> None:
     with Registry.open(copy_database(original)) as registry:
         with pytest.raises(MovedOrCopied, match=r"identity --moved.*identity --copy"):
             require_place(registry.engine.store)
@@ -129,7 +129,7 @@ def test_a_copy_becomes_another_registry(original: Path, original_stays: bool) -
             assert require_place(registry.engine.store) == before
 
 
-def test_a_moved_database_stays_who_it_is(original: Path) -> None:
+def test_a_moved_database_keeps_its_identity(original: Path) -> None:
     copy = copy_database(original)
     with Registry.open(original) as registry:
         before = require_place(registry.engine.store)
@@ -141,7 +141,7 @@ def test_a_moved_database_stays_who_it_is(original: Path) -> None:
         assert require_place(registry.engine.store) == before
 
 
-def test_a_renamed_file_is_the_same_and_its_old_name_is_free(original: Path) -> None:
+def test_a_renamed_file_is_the_same_registry_and_its_old_name_is_free(original: Path) -> None:
     with Registry.open(original) as registry:
         before = require_place(registry.engine.store)
     moved = original.with_name("renamed.db")
@@ -157,7 +157,7 @@ def test_a_renamed_file_is_the_same_and_its_old_name_is_free(original: Path) -> 
         assert require_place(registry.engine.store) == before
 
 
-def test_a_snapshot_with_the_same_inode_is_noticed_by_the_file_that_is_still_there(
+def test_a_snapshot_with_the_same_inode_is_detected_by_the_original_file(
     original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = copy_database(original)
@@ -193,7 +193,7 @@ def test_hosts_that_share_a_database_are_one_place(original: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("place", ["", "not JSON", "[]", None])
-def test_a_place_that_was_never_noted_is_noted_at_the_first_connection(original: Path, place: str | None) -> None:
+def test_an_unrecorded_place_is_recorded_at_the_first_connection(original: Path, place: str | None) -> None:
     with sqlite3_connection(original) as connection:
         connection.execute("DELETE FROM settings WHERE name = 'place'")
         if place is not None:
@@ -203,7 +203,7 @@ def test_a_place_that_was_never_noted_is_noted_at_the_first_connection(original:
         assert read_identity(registry.engine.store).recorded
 
 
-def test_a_lost_id_is_made_anew_and_only_once(original: Path) -> None:
+def test_a_lost_id_is_generated_again_once(original: Path) -> None:
     with sqlite3_connection(original) as connection:
         connection.execute("DELETE FROM settings WHERE name = 'registry_id'")
     with Registry.open(original) as registry:
@@ -211,19 +211,19 @@ def test_a_lost_id_is_made_anew_and_only_once(original: Path) -> None:
         assert read_identity(store).registry_id == read_identity(store).registry_id == broker_identity(store)
 
 
-def test_the_older_version_s_name_at_brokers_is_kept_until_the_id_changes(original: Path) -> None:
+def test_the_older_broker_identity_is_kept_until_the_id_changes(original: Path) -> None:
     with Registry.open(original) as registry:
         store = registry.engine.store
         registry.engine.put_setting("broker_identity", f"{broker_identity(store)} 0123456789abcdef")
         assert broker_identity(store) == "0123456789abcdef"
-        # A restored backup: another id is written over the one that came with it.
+        # A restored backup: a new id replaces the one in the backup.
         registry.engine.put_setting("registry_id", identity.new_registry_id())
         assert broker_identity(store) == read_identity(store).registry_id
         registry.engine.put_setting("broker_identity", f"{broker_identity(store)} 0123456789abcdef")
         assert broker_identity(store) != assign_new_identity(store).registry_id != "0123456789abcdef"
 
 
-def test_the_doctor_says_it(original: Path) -> None:
+def test_the_doctor_reports_a_copy(original: Path) -> None:
     from jobdb.doctor import diagnose
     from jobdb.urls import parse_url
 

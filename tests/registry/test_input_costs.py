@@ -1,4 +1,4 @@
-"""What an input costs its reader, in the worst shapes that were found: never much more than a plain one of its size.
+"""Test the cost of inputs in the worst shapes that were found: never much more than plain input of that size.
 
 Processor time of this process, the least of some runs, against that of a plain input, the most of some runs; and memory
 as Python counts it. The bound is wide: what it guards against were factors of a hundred and more, and quadratic time.
@@ -35,16 +35,16 @@ MAX_MEMORY_RATIO = 30
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"j","event":"progress","timestamp":"2026-06-19T09:32:00Z","detail":"","data":'
 )
-ROOM = MAX_PAYLOAD_BYTES - len(HEAD) - 400  # the signature, and what a publisher adds
+CAPACITY = MAX_PAYLOAD_BYTES - len(HEAD) - 400  # the signature, and what a publisher adds
 
 
 def repeated_values(
-    item: str, *, most: int = MAX_VALUES - 20, room: int = ROOM, opened: str = "[", closed: str = "]"
+    item: str, *, most: int = MAX_VALUES - 20, capacity: int = CAPACITY, opened: str = "[", closed: str = "]"
 ) -> str:
     """Return as many of an item as fit, padded with text so that all have one size."""
-    count = min(most, room // (len(item) + 1))
+    count = min(most, capacity // (len(item) + 1))
     listed = ",".join([item] * count)
-    return f'{opened}{listed}{closed},"rest":"{"x" * (room - len(listed))}"'
+    return f'{opened}{listed}{closed},"rest":"{"x" * (capacity - len(listed))}"'
 
 
 def keys(count: int, name: str) -> str:
@@ -59,7 +59,7 @@ SHAPES = {
     "floats between two doubles": repeated_values("1.50000000000000011102230246251565404236316680908203125"),
     "subnormal floats of 700 digits": repeated_values(SUBNORMAL),
     "exponents": repeated_values("1e-9"),
-    "one float as large as it can be": '0.{}1,"rest":""'.format("0" * (ROOM - 20)),
+    "one float as large as it can be": '0.{}1,"rest":""'.format("0" * (CAPACITY - 20)),
     "integers": repeated_values("9007199254740991"),
     "empty lists": repeated_values("[]"),
     "nested lists": repeated_values("[[[]]]", most=MAX_VALUES // 3 - 20),
@@ -71,18 +71,18 @@ SHAPES = {
     "keys beyond ASCII": keys(MAX_VALUES - 20, "\u00e9"),
     "keys beyond the BMP, with floats": keys(MAX_VALUES - 20, "\U0001f600").replace(":1", ":1.5"),
     "a key that occurs twice at the end": keys(MAX_VALUES - 20, "key")[:-1] + ',"key0":1}',
-    "control characters": f'"{chr(92)}u0001{(chr(92) + "u0001") * (ROOM // 6 - 4)}"',
-    "quotation marks": f'"{(chr(92) + chr(34)) * (ROOM // 2 - 4)}"',
-    "backslashes": f'"{(chr(92) * 2) * (ROOM // 2 - 4)}"',
-    "surrogate pairs": '"{}"'.format("\\ud83d\\ude00" * (ROOM // 12)),
-    "blanks": " " * ROOM + "1",
-    "deep": "[" * (ROOM // 2) + "]" * (ROOM // 2),
-    "deep objects": '{"a":' * (ROOM // 6) + "1" + "}" * (ROOM // 6),
-    "commas in a text": '"{}"'.format("[,{," * (ROOM // 4)),
-    "an integer of a quarter of a million digits": "1" * ROOM,
-    "cut short": "[" + "1," * (ROOM // 2),
+    "control characters": f'"{chr(92)}u0001{(chr(92) + "u0001") * (CAPACITY // 6 - 4)}"',
+    "quotation marks": f'"{(chr(92) + chr(34)) * (CAPACITY // 2 - 4)}"',
+    "backslashes": f'"{(chr(92) * 2) * (CAPACITY // 2 - 4)}"',
+    "surrogate pairs": '"{}"'.format("\\ud83d\\ude00" * (CAPACITY // 12)),
+    "blanks": " " * CAPACITY + "1",
+    "deep": "[" * (CAPACITY // 2) + "]" * (CAPACITY // 2),
+    "deep objects": '{"a":' * (CAPACITY // 6) + "1" + "}" * (CAPACITY // 6),
+    "commas in a text": '"{}"'.format("[,{," * (CAPACITY // 4)),
+    "an integer of a quarter of a million digits": "1" * CAPACITY,
+    "cut short": "[" + "1," * (CAPACITY // 2),
 }
-PLAIN = '"' + "a" * ROOM + '"'
+PLAIN = '"' + "a" * CAPACITY + '"'
 
 
 def payload(value: str, *, job_id: str = "j", signature: str = "") -> bytes:
@@ -122,7 +122,7 @@ def parsed(raw: bytes) -> object:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_payload(shape: str) -> None:
+def test_cost_of_a_payload(shape: str) -> None:
     raw, plain = payload(SHAPES[shape]), payload(PLAIN)
     assert len(raw) <= MAX_PAYLOAD_BYTES
     assert is_cheap(lambda: parsed(raw), lambda: parsed(plain))
@@ -138,7 +138,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.mark.parametrize("shape", ["floats of 17 digits", "nested lists", "keys beyond ASCII", "objects"])
-def test_a_batch_that_proves_nothing(registry: Registry, shape: str) -> None:
+def test_cost_of_an_unauthentic_batch(registry: Registry, shape: str) -> None:
     """Its memory is that of a piece of it, however many there are."""
     raw, plain = payload(SHAPES[shape], signature="0" * 64), payload(PLAIN, signature="0" * 64)
 
@@ -152,7 +152,7 @@ def test_a_batch_that_proves_nothing(registry: Registry, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", ["floats of 17 digits", "nested lists", "keys", "subnormal floats of 700 digits"])
-def test_an_event_published_and_read_again(registry: Registry, shape: str) -> None:
+def test_cost_of_publishing_and_reading_an_event(registry: Registry, shape: str) -> None:
     data, plain = json.loads(f'{{"x":{SHAPES[shape]}}}'), json.loads(f'{{"x":{PLAIN}}}')
     assert is_cheap(
         lambda: registry.publish("j", "progress", data=data), lambda: registry.publish("open", "progress", data=plain)
@@ -175,7 +175,7 @@ OBJECTS = {
 
 
 @pytest.mark.parametrize("shape", OBJECTS)
-def test_json_on_the_command_line(shape: str) -> None:
+def test_cost_of_json_on_the_command_line(shape: str) -> None:
     text, plain = OBJECTS[shape], '{"x":"' + "a" * (MIB - 20) + '"}'
 
     def read(one: str) -> None:
@@ -224,7 +224,7 @@ TEXTS: dict[str, tuple[Callable[[str], object], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", TEXTS)
-def test_texts_and_patterns(what: str) -> None:
+def test_cost_of_matching_patterns(what: str) -> None:
     """None of them takes long, where a backtracking pattern would take minutes."""
     read, worst = TEXTS[what]
 
@@ -241,7 +241,7 @@ def test_texts_and_patterns(what: str) -> None:
 @pytest.mark.parametrize(
     "content", ["[" * 500_000, '{"a":' * 100_000, "1" * 1_000_000, '{"broker":' + "[[[]]]," * 90_000]
 )
-def test_a_ticket_file(tmp_path: Path, content: str) -> None:
+def test_cost_of_a_ticket_file(tmp_path: Path, content: str) -> None:
     place = tmp_path / "job.ticket"
     place.write_text(content)
     place.chmod(0o600)
@@ -250,7 +250,7 @@ def test_a_ticket_file(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 7, 4096])
-def test_a_line_that_comes_in_pieces(piece: int) -> None:
+def test_cost_of_a_line_that_arrives_in_pieces(piece: int) -> None:
     """Its beginning was copied for each of them."""
     line = b"x" * (MAX_PAYLOAD_BYTES // 8)
 
@@ -259,10 +259,10 @@ def test_a_line_that_comes_in_pieces(piece: int) -> None:
         pieces = iter([line[at : at + size] for at in range(0, len(line), size)] + [b"\nlast\r"])
         original = os.read
 
-        def fed(descriptor: int, most: int) -> bytes:
+        def read_piece(descriptor: int, most: int) -> bytes:
             return next(pieces, b"") if descriptor == reader else original(descriptor, most)
 
-        os.read = fed
+        os.read = read_piece
         try:
             assert list(accept._batches(reader)) == [[line], [b"last"]]
         finally:
@@ -274,7 +274,7 @@ def test_a_line_that_comes_in_pieces(piece: int) -> None:
     assert is_cheap(lambda: read(piece), lambda: [bytes(piece) for _ in range(count * 4)])
 
 
-def test_jobs_in_bulk() -> None:
+def test_cost_of_registering_jobs_in_bulk() -> None:
     """Checking them takes time in proportion to their number."""
     jobs = [NewJob(agent="a", prompt="p" * 100, extra={"n": number}) for number in range(4000)]
     assert is_cheap(
@@ -282,7 +282,7 @@ def test_jobs_in_bulk() -> None:
     )
 
 
-def test_many_arrivals_of_many_unknown_jobs(registry: Registry) -> None:
+def test_cost_of_events_of_many_unknown_jobs(registry: Registry) -> None:
     """Each is looked up once, and only a count stays."""
     arrivals = [Arrival(payload('"' + "a" * 200 + '"', job_id=f"job{number}")) for number in range(2000)]
     engine = registry.engine
@@ -292,7 +292,7 @@ def test_many_arrivals_of_many_unknown_jobs(registry: Registry) -> None:
     assert registry.verdict_counts() == {"unknown_job": 2000}
 
 
-def test_lines_that_are_no_events(tmp_path: Path) -> None:
+def test_cost_of_lines_that_are_not_events(tmp_path: Path) -> None:
     """They are answered in few transactions: each waits for the disk."""
     junk = tmp_path / "junk"
     junk.write_bytes(b"{}\n" * 100_000)

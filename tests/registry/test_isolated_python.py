@@ -1,4 +1,4 @@
-"""Python processes of our own import nothing from the current folder, whatever lies there and whoever started us."""
+"""Test that jobdb's own Python processes import nothing from the current folder, however they are started."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def trap_log(folder: Path) -> str:
     return mark.read_text() if mark.exists() else ""
 
 
-def test_an_isolated_process_imports_installed_modules_alone(workspace: Path) -> None:
+def test_an_isolated_process_imports_only_installed_modules(workspace: Path) -> None:
     program = "import json, apsw, jobdb.legacy.importing.reader_process, jobdb.schema; print(json.dumps(sys.argv[1:]))"
     for variables in ({}, {"PYTHONPATH": "."}, {"PYTHONPATH": f":{workspace}"}, {"PYTHONHOME": "."}):
         done = run(isolated_command(program, "a", "é"), workspace, **variables)
@@ -51,7 +51,7 @@ def test_an_isolated_process_imports_installed_modules_alone(workspace: Path) ->
 
 
 @pytest.mark.parametrize("placed", [{}, {"PYTHONPATH": "."}, {"PYTHONPATH": os.pathsep}])
-def test_a_process_of_a_process_in_the_folder_is_isolated_too(workspace: Path, placed: dict[str, str]) -> None:
+def test_an_isolated_process_started_from_the_folder_is_isolated(workspace: Path, placed: dict[str, str]) -> None:
     """As with ``python -c``, ``python -m`` and a script in the folder itself: they have it first in their path."""
     program = "print([one for one in sys.path if not one.startswith('/')], '{0}' in sys.path)"
     inside = (
@@ -72,7 +72,7 @@ def test_the_import_path_is_absolute_and_finds_this_package_last(workspace: Path
     assert import_path() == [*[one for one in before if os.path.isabs(one)], str(ROOT)]
 
 
-def test_whoever_stands_in_a_folder_of_the_installation_still_finds_it(monkeypatch) -> None:
+def test_the_package_is_found_from_inside_the_installation_folder(monkeypatch) -> None:
     import typer
 
     packages = Path(typer.__file__).parents[1]
@@ -80,7 +80,7 @@ def test_whoever_stands_in_a_folder_of_the_installation_still_finds_it(monkeypat
     assert str(packages) in import_path()
 
 
-def test_a_reading_process_reads_and_runs_nothing_of_the_folder(workspace: Path) -> None:
+def test_a_reading_process_runs_no_module_of_the_folder(workspace: Path) -> None:
     from jobdb.legacy.importing.readers import _PROGRAM
 
     jobs = workspace / ".mam" / "jobs"
@@ -89,11 +89,11 @@ def test_a_reading_process_reads_and_runs_nothing_of_the_folder(workspace: Path)
     assert (done.returncode, done.stdout, trap_log(workspace)) == (0, "", ""), done.stderr
 
 
-def test_the_command_takes_the_current_folder_out_of_its_path(workspace: Path) -> None:
+def test_the_command_removes_the_current_folder_from_its_import_path(workspace: Path) -> None:
     script = Path(sys.executable).with_name("jobdb")
     starts = [[sys.executable, "-c", "from jobdb.cli import main; main()"], [sys.executable, str(script)]]
     for name in ("json", "re", "os", "typing", "sitecustomize", "usercustomize", "jobdb", "datetime"):
-        # Python itself imports these, or the script does, before anything of ours runs.
+        # Python itself or the script imports these before any code of jobdb runs.
         (workspace / f"{name}.py").unlink()
     for start in starts:
         for variables in ({}, {"PYTHONPATH": "."}, {"PYTHONPATH": os.pathsep}):
@@ -102,7 +102,7 @@ def test_the_command_takes_the_current_folder_out_of_its_path(workspace: Path) -
                 assert (done.returncode, trap_log(workspace)) == (0, ""), done.stderr
 
 
-def test_the_drop_in_module_takes_the_current_folder_out_of_its_path(workspace: Path) -> None:
+def test_the_drop_in_module_removes_the_current_folder_from_its_import_path(workspace: Path) -> None:
     """``python -m jobdb.legacy.registry`` imports what it needs itself, and much else, only after that."""
     imported_by_python = ("json", "re", "os", "typing", "sitecustomize", "usercustomize", "jobdb", "datetime")
     for name in imported_by_python:
@@ -118,8 +118,8 @@ def test_the_drop_in_module_takes_the_current_folder_out_of_its_path(workspace: 
         assert '"agent": "x"' in done.stdout
 
 
-def test_every_python_that_is_started_is_isolated() -> None:
-    """Whoever starts a Python says so by ``sys.executable``: in one module, and in the probe, with -I beside it."""
+def test_every_python_process_started_is_isolated() -> None:
+    """Python is started by ``sys.executable`` in one module only, and in the probe, with -I."""
     allowed = {
         "jobdb/system/isolated_python.py",
         "jobdb/filesystem/probe/parties.py",

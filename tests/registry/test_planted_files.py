@@ -1,4 +1,4 @@
-"""What stands where jobdb or SQLite would write: links, pipes, other people's files. None of them is written to."""
+"""Test links, pipes and others' files in the places where jobdb or SQLite would write: none is written to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def victim(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(database: Path) -> Path:
-    """A registry that has no file beside it."""
+    """A registry without companion files."""
     for suffix in SUFFIXES:
         Path(f"{database}{suffix}").unlink(missing_ok=True)
     return database
@@ -63,7 +63,7 @@ def foreign_owner(place: Path, victim: Path) -> None:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("plant", [link, dangling, hard_link, pipe, folder, foreign_owner])
-def test_nothing_that_was_planted_beside_a_database_is_written_to(
+def test_files_planted_beside_a_database_are_not_written_to(
     database: Path, victim: Path, plant: Callable[[Path, Path], None], suffix: str
 ) -> None:
     place = Path(f"{database}{suffix}")
@@ -83,7 +83,7 @@ def test_nothing_that_was_planted_beside_a_database_is_written_to(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_new_database_is_not_made_beside_a_link(tmp_path: Path, victim: Path, suffix: str) -> None:
+def test_a_new_database_is_not_created_beside_a_link(tmp_path: Path, victim: Path, suffix: str) -> None:
     database = tmp_path / "new" / "jobs.db"
     database.parent.mkdir(mode=0o700)
     Path(f"{database}{suffix}").symlink_to(victim)
@@ -93,7 +93,7 @@ def test_a_new_database_is_not_made_beside_a_link(tmp_path: Path, victim: Path, 
     assert victim.read_bytes() == VICTIM_CONTENT
 
 
-def test_files_of_a_group_that_shares_a_database_are_its_own(database: Path) -> None:
+def test_files_of_a_group_that_shares_the_database_are_accepted(database: Path) -> None:
     require_root("giving a file to another user")
     os.chown(database, 65532, 65533)
     database.chmod(0o660)
@@ -107,7 +107,7 @@ def test_files_of_a_group_that_shares_a_database_are_its_own(database: Path) -> 
         open_registry(database)
 
 
-def test_a_private_file_is_opened_by_its_own_name_only(tmp_path: Path, victim: Path) -> None:
+def test_a_private_file_is_not_opened_through_a_link(tmp_path: Path, victim: Path) -> None:
     fd = open_private_file(tmp_path / "made", os.O_RDWR | os.O_CREAT)
     assert os.fstat(fd).st_mode & 0o777 == 0o600 and not os.get_inheritable(fd)
     os.close(fd)
@@ -120,7 +120,7 @@ def test_a_private_file_is_opened_by_its_own_name_only(tmp_path: Path, victim: P
 
 @pytest.mark.parametrize("place", ["/dev/null", "/proc/version", "/proc/self/fd/0", "/sys/kernel", "pipe", "folder"])
 @pytest.mark.parametrize("create", [False, True])
-def test_what_is_no_file_is_no_database(tmp_path: Path, place: str, create: bool) -> None:
+def test_a_path_that_is_not_a_regular_file_is_refused(tmp_path: Path, place: str, create: bool) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     with pytest.raises(Unusable):

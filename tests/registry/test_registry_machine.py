@@ -1,4 +1,4 @@
-"""All verbs against a plain model, two connections in turn. The long version is in tests/torture."""
+"""Test all verbs against a plain model, on two connections in turn. The long version is in tests/torture."""
 
 from hypothesis import HealthCheck, settings
 

@@ -1,4 +1,4 @@
-"""The shared mark and the journal, when it is put on or taken off beside processes that have the file open."""
+"""Test the shared mark and the journal mode when it is set or cleared while processes have the file open."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_mark_changes_the_journal_both_ways(database: Path) -> None:
+def test_setting_and_clearing_the_mark_changes_the_journal(database: Path) -> None:
     set_shared(database, True)
     assert is_shared(database) and not read_header(database).wal
     with Registry.open(database) as registry:
@@ -47,7 +47,7 @@ def test_the_mark_changes_the_journal_both_ways(database: Path) -> None:
         assert registry.engine.store.describe().endswith("journal wal")
 
 
-def test_the_mark_waits_for_those_who_have_the_file_open_in_wal(database: Path) -> None:
+def test_setting_the_mark_waits_for_processes_that_use_wal(database: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -58,7 +58,7 @@ def test_the_mark_waits_for_those_who_have_the_file_open_in_wal(database: Path) 
     holder.communicate("\n", timeout=60)
 
 
-def test_who_has_a_rollback_journal_open_does_not_follow_into_wal(database: Path) -> None:
+def test_a_process_with_a_rollback_journal_does_not_switch_to_wal(database: Path) -> None:
     set_shared(database, True)
     holder = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -67,12 +67,12 @@ def test_who_has_a_rollback_journal_open_does_not_follow_into_wal(database: Path
     set_shared(database, False)
     with Registry.open(database) as registry:
         assert read_header(database).wal is True
-        told, _ = holder.communicate("\n", timeout=60)
-        assert told.count("was put into WAL mode") == 2 and "went on" not in told
+        output, _ = holder.communicate("\n", timeout=60)
+        assert output.count("was put into WAL mode") == 2 and "went on" not in output
         assert [job.job_id for job in registry.jobs()] == ["before"]
 
 
-def test_a_mark_that_is_put_on_while_it_is_opened_wins(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mark_set_during_opening_wins(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_shared(database, True)
     set_shared(database, False)
     assert not read_header(database).wal
@@ -89,7 +89,7 @@ def test_a_mark_that_is_put_on_while_it_is_opened_wins(database: Path, monkeypat
     assert not read_header(database).wal
 
 
-def test_no_mark_is_put_on_where_locks_do_not_reach(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_mark_is_set_where_locks_do_not_work(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: Path) -> None:
         raise UnsafeFileSystem(f"{path.parent} has no locks")
 

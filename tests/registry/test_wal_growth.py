@@ -1,4 +1,4 @@
-"""Twenty thousand events with a stalled reader; a million in tests/torture."""
+"""Test the WAL over twenty thousand events with a stalled reader; tests/torture has a million."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""A log of acknowledgements, kept where neither a worker's death nor a power cut of the lossy mount reaches it.
+"""A log of acknowledgements that survives the death of a worker and a power cut of the lossy mount.
 
 Workers append JSON lines, each with one ``write`` to an O_APPEND file on the machine's own file system. The kernel
-keeps what was written when the process is killed; the machine itself is never cut, so that nothing needs a sync here.
+keeps what was written when the process is killed; the machine itself keeps running, so nothing needs a sync here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class AckLog:
-    """Appends JSON lines to one file, which several processes may share."""
+    """A writer of JSON lines to one file, which several processes may share."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

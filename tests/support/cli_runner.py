@@ -1,4 +1,4 @@
-"""The real command line in real processes, on a database, a home and a master key of its own."""
+"""Run the command line in real processes, with a separate database, home and master key."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class CliRunner:
             folder,
             JOBDB_KEY=MASTER_KEY,
             JOBDB_URL=f"sqlite:///{self.database}",
-            # Hundreds of processes: each would compile the sources anew where their folder cannot hold the result.
+            # Hundreds of processes: each would compile the sources again if their folder is not writable.
             PYTHONPYCACHEPREFIX=str(compiled),
         )
         self.env.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -132,7 +132,7 @@ class CliRunner:
         codes: tuple[int, ...] = (0, 1),
         keys: tuple[str, str] = ("", ""),
     ) -> str:
-        """Return what the command writes to a terminal. Keys are typed once the first text of the pair appeared."""
+        """Return what the command writes to a terminal; type the second of ``keys`` once the first has appeared."""
         shown = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"}
         with Terminal(
             [*COMMAND, *map(str, arguments)],

@@ -6,7 +6,7 @@ from tests.support.databases import START_MS, Database
 
 
 class ManualClock:
-    """A clock in Unix milliseconds that passes only when a test says so; call it to read it."""
+    """A clock in Unix milliseconds that only the test advances; call it to read it."""
 
     def __init__(self, now: int = START_MS) -> None:
         self.now = now
@@ -16,7 +16,7 @@ class ManualClock:
 
 
 class DatabaseClock:
-    """The clock of a test's database, of whichever engine, stopped at `START_MS`."""
+    """The clock of a test's database, of any engine, stopped at `START_MS`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

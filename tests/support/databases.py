@@ -91,7 +91,7 @@ class SqliteDatabase:
 
 
 class PostgresDatabase:
-    """A schema of its own on the test server, emptied and used again by later tests."""
+    """A separate schema on the test server, emptied and used again by later tests."""
 
     _free: ClassVar[list[str]] = []
 

@@ -13,7 +13,7 @@ from tests.support.requirements import require, require_root
 
 @contextmanager
 def small_disk(folder: Path, kibibytes: int) -> Iterator[Path]:
-    """Mount a tmpfs of that size on ``folder``, which is made if missing. Requires root."""
+    """Mount a tmpfs of that size on ``folder``, which is created if missing. Requires root."""
     require_root("mounting a small disk")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k,mode=700", "tmpfs", str(folder)]

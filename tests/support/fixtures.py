@@ -1,4 +1,4 @@
-"""The fixtures that tests of several folders use; loaded as a plugin by tests/conftest.py."""
+"""Fixtures that tests of several folders use; loaded as a plugin by tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -55,12 +55,9 @@ def clean_environment(clean_session_environment: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """Start one PostgreSQL server for the whole session. A test takes a schema or a database of its own."""
-    server = PostgresServer(require_postgres())
-    try:
+    """Start one PostgreSQL server for the whole session. Each test uses its own schema or database."""
+    with PostgresServer(require_postgres()) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
@@ -89,7 +86,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def two_hosts(tmp_path: Path) -> Iterator[Callable[..., TwoHosts]]:
-    """Start file servers that two hosts mount, with the given options of `tests.support.twohosts.server`."""
+    """Return a function that starts a file server for two hosts, with options of `tests.support.twohosts.server`."""
     require_fuse(root=False)
     with ExitStack() as running:
         yield lambda *options: running.enter_context(TwoHosts(tmp_path, *options))

@@ -1,4 +1,4 @@
-"""Interrupt a call at one place after another, as Ctrl-C or a signal handler that raises does."""
+"""Interrupt a call at one point after another, as Ctrl-C or a signal handler that raises does."""
 
 import dis
 import os
@@ -10,14 +10,14 @@ from typing import Any
 from tests.support.paths import TESTS
 
 STRIDE = int(os.environ.get("JOBDB_INTERRUPT_STRIDE", "0"))
-"""Every so many places are tried; 0: as many as a test's time allows, evenly spread."""
+"""The distance between the points that are tried; 0 spreads as many as a test's time allows evenly."""
 _TESTS = f"{TESTS}{os.sep}"
 
 
 _INTERRUPTIBLE_OPCODES = ("RESUME", "CALL", "JUMP_BACKWARD")
-"""How the names of those instructions begin after which the interpreter looks for signals (CHECK_EVAL_BREAKER in
-CPython's bytecodes). After others nothing is ever cut off, and what is raised there can leave an exception on the
-thread's stack of those that are being handled: whatever is raised later then names it as its context."""
+"""Prefixes of the instructions after which the interpreter checks for signals (CHECK_EVAL_BREAKER in
+CPython's bytecodes). It interrupts after no others, and an exception raised there can remain on the
+thread's stack of handled exceptions: later exceptions then have it as their context."""
 
 
 class Interrupted(BaseException):
@@ -25,11 +25,11 @@ class Interrupted(BaseException):
 
 
 class Interrupt:
-    """An interrupt that raises once, at the n-th of the places where Python may run a signal handler.
+    """An interrupt that raises once, at the n-th point where Python may run a signal handler.
 
     Args:
-        position: which place, from 1.
-        opcodes: every step at which the interpreter looks for signals counts; otherwise every call and every return
+        position: the number of the point, from 1.
+        opcodes: count every step at which the interpreter checks for signals; otherwise every call and every return
             from C.
     """
 
@@ -82,19 +82,19 @@ class Interrupt:
 def interrupt_each_point(
     run: Callable[[], object], check: Callable[[str], None], *, max_points: int, opcodes: bool = False
 ) -> int:
-    """Run a call repeatedly, interrupted one place later each time, until it ends before it is interrupted.
+    """Run a call repeatedly, interrupted one point later each time, until it ends before it is interrupted.
 
     Args:
         run: the call.
-        check: called after each interruption, with a word for where it was.
-        max_points: about so many places are tried.
+        check: called after each interruption, with a description of the point.
+        max_points: the approximate number of points to try.
         opcodes: as for `Interrupt`.
 
     Returns:
-        How many places were tried.
+        The number of points tried.
     """
     position, tried, stride = 1, 0, STRIDE
-    run()  # what is imported at the first use is no place of the call's
+    run()  # imports at the first use are not points of the call
     check("not interrupted")
     if not stride:
         counting = Interrupt(0, opcodes=opcodes)

@@ -1,4 +1,4 @@
-"""Verbs in another process, and what a new connection finds afterwards."""
+"""Call verbs in another process, and read what a new connection finds afterwards."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def _register(path: Path, job_id: str, journal: str = "wal", kill: bool = False)
     registry = open_registry(path, journal=journal)  # type: ignore[arg-type]
     registry.register(agent="other", prompt="p", job_id=job_id)
     if kill:
-        os._exit(0)  # its log stays
+        os._exit(0)  # its WAL stays
     registry.close()
 
 
 def register_in_other_process(*arguments: object) -> None:
-    """Register a job in another process, which then closes the database, or with ``kill`` ends without."""
+    """Register a job in another process, which then closes the database, or with ``kill`` exits without closing it."""
     process = _spawn.Process(target=_register, args=arguments)
     process.start()
     process.join(TIMEOUT_SEC)

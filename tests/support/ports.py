@@ -1,4 +1,4 @@
-"""Ports for servers that a test starts, and may stop and start again."""
+"""Choose ports for servers that a test starts, and may stop and start again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import socket
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on, or takes while its server is down.
+    """Return a free loopback port that stays free while its server is down.
 
-    Not one of those that the system gives to whoever connects somewhere: a server that starts slowly or is down for a
-    moment could find it taken, and a client that tries such a closed port again and again ends up connected to itself.
-    Workers that run tests side by side take from parts of their own.
+    It is not an ephemeral port, which the system assigns to clients: a server that starts slowly or is down for a
+    moment could find it taken, and a client that keeps trying such a closed port ends up connected to itself.
+    Each worker of a parallel test run has its own range.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     first = 15_000 + 500 * (int(worker) % 20)

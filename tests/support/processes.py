@@ -38,7 +38,7 @@ def module_environment(**variables: str) -> dict[str, str]:
 
 @contextmanager
 def _python_path() -> Iterator[None]:
-    """Set PYTHONPATH for processes that start meanwhile, and restore it."""
+    """Set PYTHONPATH for processes started in the block, and restore it."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = module_environment()["PYTHONPATH"]
     try:
@@ -51,7 +51,7 @@ def _python_path() -> Iterator[None]:
 
 
 def forkserver_context() -> ForkServerContext:
-    """Return the start method of all workers: forks of one small process that has done the slow imports.
+    """Return the start method of all workers: forks of one small process with the slow imports preloaded.
 
     That process holds no connection, and a start costs milliseconds. It imports before it takes over this process's
     ``sys.path`` (Python 3.11), so that it needs PYTHONPATH; and its children have its environment, not the test's.

@@ -1,4 +1,4 @@
-"""The one place that skips tests: what a test needs and this machine lacks.
+"""The only module that skips tests: requirements of tests, and whether this machine meets them.
 
 With JOBDB_REQUIRE_ALL=1, as in CI, a missing requirement fails the test. In a test or fixture of any scope, call a
 ``require…`` function; for a whole test, use the mark ``@needs(condition, reason)``. No other module calls pytest.skip
@@ -38,7 +38,7 @@ def needs(met: object, reason: str) -> pytest.MarkDecorator:
 
 
 def check_marks(item: pytest.Item) -> None:
-    """Skip or fail a test whose marks `needs` are not met; called by the plugin in ``tests.support.fixtures``."""
+    """Skip or fail a test if a mark `needs` is not met; called by the plugin in ``tests.support.fixtures``."""
     for mark in item.iter_markers("needs"):
         require(*mark.args)
 
@@ -49,7 +49,7 @@ def opt_in(variable: str, command: str) -> pytest.MarkDecorator:
 
 
 def find_program(name: str) -> str | None:
-    """Return the path of a program, also from the folders that Debian keeps out of an ordinary user's PATH."""
+    """Return the path of a program, including the folders that Debian omits from an ordinary user's PATH."""
     return shutil.which(name) or shutil.which(name, path=_SYSTEM_PROGRAMS)
 
 
@@ -77,7 +77,7 @@ def require_root(reason: str) -> None:
 
 
 def on_linux(reason: str) -> pytest.MarkDecorator:
-    """Return a mark for tests of what only Linux has."""
+    """Return a mark for tests of features that only Linux has."""
     return needs(sys.platform.startswith("linux"), f"only Linux {reason}")
 
 

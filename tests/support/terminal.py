@@ -21,7 +21,7 @@ TIMEOUT_SEC = 60.0
 
 
 class Terminal:
-    """A program that has a terminal of its own as its controlling terminal, stdin, stdout and stderr.
+    """A program with a separate terminal as its controlling terminal, stdin, stdout and stderr.
 
     Args:
         command: the program and its arguments.
@@ -76,7 +76,7 @@ class Terminal:
         return self.output[begin:].decode(errors="replace")
 
     def read_to_end(self) -> str:
-        """Read until the program has ended; return all that it ever wrote."""
+        """Read until the program has ended; return all its output."""
         deadline = time.monotonic() + TIMEOUT_SEC
         while True:
             ended = self.process.poll() is not None

@@ -85,7 +85,7 @@ def run_worker(registry: Any, ack_log: AckLog, lease_sec: str) -> None:
 
 
 def publish_with_ids(registry: Any, ack_log: AckLog, job_ids: str, count: str) -> None:
-    """Publish events with a mark of their own; the log has each as answered or in doubt."""
+    """Publish events, each with a unique mark; log each as answered or in doubt."""
     from jobdb import Unavailable
 
     names = job_ids.split(",")

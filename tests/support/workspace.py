@@ -1,4 +1,4 @@
-"""A registry that a test works on with the real command in a shell, and with the library."""
+"""A registry that a test uses with the real command in a shell, and with the library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT_SEC = 120
 
 
 class Workspace:
-    """A folder with a database in it, a home, a key file and a shell whose ``jobdb`` is this one.
+    """A folder with a database, a home, a key file and a shell whose ``jobdb`` is the one under test.
 
     Attributes:
         root: the folder.

@@ -1,4 +1,4 @@
-"""Fifty backups beside eight writers: each opens, is sound, and holds all that was acknowledged before it began."""
+"""Test fifty backups beside eight writers: each opens, is intact, and has all that was acknowledged before it began."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BACKUPS = 50
 
 
 def write_until_stopped(path: str, log: str, stop: Signal, number: int) -> None:
-    """Register, claim, publish and complete jobs; log each answer only after the verb has returned."""
+    """Register, claim, publish and complete jobs; log each answer after the verb has returned."""
     ack_log = AckLog(Path(log))
     with Registry.open(path, busy_timeout_sec=60) as registry:
         for turn in itertools.count():
@@ -43,7 +43,7 @@ def write_until_stopped(path: str, log: str, stop: Signal, number: int) -> None:
 
 
 def acknowledged(logs: list[Path]) -> dict[str, int]:
-    """Return each job's highest seq that a writer had as an answer."""
+    """Return each job's highest acknowledged seq."""
     highest: dict[str, int] = {}
     for log in logs:
         for entry in read_ack_log(log):
@@ -58,7 +58,7 @@ def database(tmp_path: Path) -> Path:
     return folder / "jobs.db"
 
 
-def test_backups_beside_writers(database: Path, tmp_path: Path) -> None:
+def test_fifty_backups_beside_writers(database: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     logs = [tmp_path / f"writer-{number}.log" for number in range(WRITERS)]
@@ -93,13 +93,13 @@ def test_backups_beside_writers(database: Path, tmp_path: Path) -> None:
                 if writer.is_alive():
                     writer.kill()
         assert [writer.exitcode for writer in writers] == [0] * WRITERS
-    assert taken[0][0] < taken[-1][0]  # the writers went on all the while
+    assert taken[0][0] < taken[-1][0]  # the writers continued throughout
     assert diagnose(parse_url(database), full=True).ok
     print(f"{BACKUPS} backups beside {WRITERS} writers; the last one held {taken[-1][1]} events")
 
 
 def check(saved: Path, before: dict[str, int]) -> None:
-    """The copy is a registry that works, is one moment's state, and holds everything in ``before``."""
+    """Assert that the copy is a working registry, a consistent snapshot, and has everything in ``before``."""
     with Registry.open(saved) as copy:
         found = {job.job_id: job for job in copy.all_jobs(page_size=500)}
         for job_id, seq in before.items():

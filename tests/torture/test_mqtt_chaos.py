@@ -1,4 +1,4 @@
-"""5,000 events of 50 jobs over a real broker while broker, relays and subscribers are killed at random.
+"""Test 5,000 events of 50 jobs over a real broker while broker, relays and subscribers are killed at random.
 
 The short version is in tests/mqtt; this one is as long as the promise: every event is accepted exactly once by each
 subscriber, in order for each job, and every job ends as it should, without a false alarm.
@@ -29,7 +29,7 @@ def _mosquitto(folder: Path, lines: str = "") -> Mosquitto:
     return server
 
 
-def test_everything_is_killed_while_five_thousand_events_travel(folder: Path) -> None:
+def test_five_thousand_events_survive_kills_of_every_process(folder: Path) -> None:
     server = _mosquitto(folder)
     try:
         kills = run_chaos(folder, server, jobs=50, events=5000, pause_sec=0.05, seed=3)
@@ -38,7 +38,7 @@ def test_everything_is_killed_while_five_thousand_events_travel(folder: Path) ->
     assert kills.total() >= 20 and len(kills) == 5, "each of them was killed"
 
 
-def test_tickets_while_their_workers_and_relays_are_killed(folder: Path) -> None:
+def test_tickets_survive_kills_of_workers_and_relays(folder: Path) -> None:
     server = _mosquitto(folder, "max_queued_messages 0\nautosave_interval 1\nautosave_on_changes true")
     try:
         kills = run_ticket_chaos(folder, server, tickets=5, events=400, seed=4)

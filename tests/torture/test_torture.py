@@ -1,4 +1,4 @@
-"""The long scenarios: thousands of kills, hundreds of power cuts, errors everywhere, a million events.
+"""Run the long scenarios: thousands of kills, hundreds of power cuts, errors everywhere, a million events.
 
 ``make torture`` runs them and shows what each did and found. JOBDB_TORTURE_SEED repeats a run; the seed is printed.
 """
@@ -58,7 +58,7 @@ def test_power_cuts_with_a_rollback_journal_lose_nothing(tmp_path: Path) -> None
     assert not report.violations
 
 
-def test_power_cuts_at_normal_durability_do_lose(tmp_path: Path) -> None:
+def test_power_cuts_at_normal_durability_lose_data(tmp_path: Path) -> None:
     require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, limit_sec=LIMIT_SEC) as mount:
         report = cut_power(mount, tmp_path, SEED, cuts=60, cuts_per_database=4, durability="normal")
@@ -67,7 +67,7 @@ def test_power_cuts_at_normal_durability_do_lose(tmp_path: Path) -> None:
     assert not any("integrity_check" in sentence for sentence in report.violations)
 
 
-def test_power_cuts_while_the_database_is_made(tmp_path: Path) -> None:
+def test_power_cuts_during_creation(tmp_path: Path) -> None:
     require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, limit_sec=LIMIT_SEC) as mount:
         report = cut_power_during_creation(mount, tmp_path, SEED, cuts=150)

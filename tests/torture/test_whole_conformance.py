@@ -1,4 +1,4 @@
-"""The conformance suite at full size: a million jobs under the plans, 50,000 copied, every process test whole."""
+"""Run the conformance suite at full size: plans with a million jobs, copies of 50,000, full process tests."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("file", ["test_query_plans.py", "test_copy.py", "test_replay_model.py", "test_processes.py"])
-def test_the_suite_at_full_size(file):
+def test_the_conformance_suite_at_full_size(file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE / file)]
     done = subprocess.run(command, env={**os.environ, **SIZES}, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

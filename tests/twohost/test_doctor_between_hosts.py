@@ -1,4 +1,4 @@
-"""The doctor's findings about a database that two hosts share, and its advice."""
+"""Test the doctor's findings about a database that two hosts share, and its advice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_wal_on_a_network_file_system(workspace: Workspace, two_hosts: Callable[
     on_owner = found["fix"].replace("jobdb", f"jobdb --db {owner}", 1)
     diagnosis = workspace.doctor(before=on_owner)
     assert not diagnosis.of("journal")
-    # And what is asked for then: that the two hosts prove their locks to each other.
+    # The next step is required then: a peer probe of the two hosts.
     asked = diagnosis.found("open", "fail", "--peer NAME")
     assert "probe" in asked["fix"]
     both = " & ".join(f"jobdb probe {folder} --peer {folder.name} >/dev/null 2>&1" for folder in (hosts.a, hosts.b))

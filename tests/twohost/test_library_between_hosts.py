@@ -1,4 +1,4 @@
-"""The real library on two hosts that share a folder: nothing lost, nothing doubled, nothing corrupt.
+"""Test the library on two hosts that share a folder: nothing lost, nothing duplicated, nothing corrupt.
 
 And the controls: plain SQLite in WAL fails on the very same mounts, so these tests are able to fail.
 """
@@ -59,7 +59,7 @@ def exchange_line(process: subprocess.Popen[str], line: str | None = None) -> di
 
 
 def create_probed_registry(hosts: TwoHosts) -> TwoHosts:
-    """Two hosts between which the peer probe has passed, with a registry made on the first."""
+    """Run the peer probe between the hosts, which must pass, and create a registry on the first; return the hosts."""
     on_a, _ = probe_both(hosts)
     assert on_a["ok"], on_a
     folder = hosts.a / "registry"
@@ -74,7 +74,7 @@ def database(host: Path) -> str:
 
 
 def integrity(hosts: TwoHosts) -> list[str]:
-    """Return SQLite's integrity check of the file, read at the server after all have closed it."""
+    """Return SQLite's integrity check of the file, run on the server after all processes have closed it."""
     connection = sqlite3.connect(database(hosts.backing))
     try:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
@@ -93,14 +93,14 @@ def test_two_hosts_with_two_writers_each(two_hosts: Callable[..., TwoHosts], tmp
         for host in (hosts.a, hosts.b)
         for number in (1, 2)
     ]
-    said = [line for worker in workers for line in read_output(worker)]
+    acks = [line for worker in workers for line in read_output(worker)]
 
-    registered = [line["registered"] for line in said if "registered" in line]
-    claims = Counter((line["claimed"], line["attempt"]) for line in said if "claimed" in line)
-    published = {(line["published"], line["seq"]): line["payload"] for line in said if "published" in line}
+    registered = [line["registered"] for line in acks if "registered" in line]
+    claims = Counter((line["claimed"], line["attempt"]) for line in acks if "claimed" in line)
+    published = {(line["published"], line["seq"]): line["payload"] for line in acks if "published" in line}
     assert len(set(registered)) == len(registered) == 4 * JOBS
     assert set(claims.values()) == {1} and {job for job, _ in claims} == set(registered)
-    assert len(published) == 4 * JOBS * 3, "a seq was given out twice"
+    assert len(published) == 4 * JOBS * 3, "a seq was assigned twice"
 
     payloads = tmp_path / "payloads"
     payloads.write_text("".join(published[key] + "\n" for key in sorted(published)))
@@ -124,13 +124,13 @@ def test_two_hosts_with_two_writers_each(two_hosts: Callable[..., TwoHosts], tmp
 
 
 @pytest.mark.parametrize("cache", ["direct", "nfs"])
-def test_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
+def test_a_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
     two_hosts: Callable[..., TwoHosts], cache: str
 ) -> None:
     hosts = create_probed_registry(two_hosts("--cache", cache, "--locks", "server"))
     with Registry.open(database(hosts.a)) as registry:
         kept = [registry.register(agent="kept", prompt=f"kept {number}").prompt for number in range(5)]
-    watcher = start("watch", database(hosts.b))  # it has looked for a journal, in vain, before there is one
+    watcher = start("watch", database(hosts.b))  # it has looked for a journal before there is one
     try:
         assert exchange_line(watcher)["jobs"] == 5
         before = Path(database(hosts.backing)).read_bytes()
@@ -149,23 +149,23 @@ def test_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
     assert integrity(hosts) == ["ok"]
 
 
-def test_host_that_lost_the_network_in_mid_write_damages_nothing(two_hosts: Callable[..., TwoHosts]) -> None:
-    """Its locks run out, the other host writes on, it comes back: what was acknowledged stays."""
+def test_a_host_that_loses_the_network_during_a_write_damages_nothing(two_hosts: Callable[..., TwoHosts]) -> None:
+    """Its locks expire, the other host continues, and it reconnects: what was acknowledged stays."""
     hosts = create_probed_registry(two_hosts("--cache", "nfs", "--locks", "server"))
     lost = start("work", database(hosts.a), "lost", "100000")
     try:
         first = exchange_line(lost)["registered"]
         hosts.send_command("cut", 0)
         hosts.send_command("expire", 0)
-        said = read_output(start("work", database(hosts.b), "b", "3"))
+        acks = read_output(start("work", database(hosts.b), "b", "3"))
         hosts.send_command("heal", 0)
     finally:
         lost.kill()
         lost.communicate(timeout=60)
-    registered = {first} | {line["registered"] for line in said if "registered" in line}
+    registered = {first} | {line["registered"] for line in acks if "registered" in line}
     with Registry.open(database(hosts.b)) as registry:
         assert registered <= {job.job_id for job in registry.all_jobs()}
-        for line in said:
+        for line in acks:
             if "published" in line:
                 assert line["payload"] in {event.payload for event in registry.events(line["published"])}
     assert integrity(hosts) == ["ok"]
@@ -203,16 +203,16 @@ def test_database_in_wal_mode_is_refused(two_hosts: Callable[..., TwoHosts]) -> 
     assert sorted(path.name for path in hosts.backing.iterdir()) == names
 
 
-def test_host_of_the_disk_keeps_the_journal_of_the_others(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_the_host_of_the_disk_keeps_the_journal_mode_of_the_others(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = create_probed_registry(two_hosts("--cache", "nfs", "--locks", "server"))
     with Registry.open(database(hosts.backing)) as registry:
         registry.register(agent="server", prompt="written where the folder is local")
-    assert Path(database(hosts.backing)).read_bytes()[18] == 1, "it was put into WAL"
+    assert Path(database(hosts.backing)).read_bytes()[18] == 1, "it was switched to WAL"
     with Registry.open(database(hosts.a)) as registry:
         assert len(list(registry.all_jobs())) == 1
 
 
-def test_host_of_the_disk_rolls_back_the_hot_journal_of_another_host(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_the_host_of_the_disk_rolls_back_the_hot_journal_of_another_host(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = create_probed_registry(two_hosts("--cache", "direct", "--locks", "server"))
     read_output(start("die", database(hosts.a)), code=-9)
     assert Path(f"{database(hosts.backing)}-journal").stat().st_size > 512
@@ -232,9 +232,9 @@ def test_control_plain_wal_fails_on_the_same_mounts(two_hosts: Callable[..., Two
     for writer in writers:
         out, _ = writer.communicate(timeout=180)
         crashed += writer.returncode != 0
-        said = [json.loads(line) for line in out.splitlines()]
-        acknowledged += [line["row"] for line in said if "row" in line]
-        errors += [line["error"] for line in said if "error" in line]
+        acks = [json.loads(line) for line in out.splitlines()]
+        acknowledged += [line["row"] for line in acks if "row" in line]
+        errors += [line["error"] for line in acks if "error" in line]
     try:
         connection = sqlite3.connect(hosts.a / "plain.db")
         faults = [row[0] for row in connection.execute("PRAGMA integrity_check")]

@@ -1,4 +1,4 @@
-"""The peer probe tells good networks from bad ones; each bad one is bad in one known way."""
+"""Test that the peer probe distinguishes safe networks from unsafe ones, each unsafe in one known way."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_good_network_passes_and_is_recorded(two_hosts: Callable[..., TwoHosts],
 def test_locks_kept_on_each_host_are_found_only_by_the_peer(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--locks", "local")
     quick, local = finish_json(start_python(QUICK, str(hosts.a)), limit_sec=60)
-    assert quick["ok"] and local["ok"]  # one host alone cannot see it, which is why the peer is asked
+    assert quick["ok"] and local["ok"]  # one host alone cannot see it, hence the peer probe
 
     on_a, on_b = probe_both(hosts)
 
@@ -78,26 +78,26 @@ def test_lock_manager_that_is_down_is_named(two_hosts: Callable[..., TwoHosts]) 
     assert list(hosts.backing.iterdir()) == []
 
 
-def test_remembered_absence_hides_a_hot_journal(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_a_cached_missing_name_hides_a_hot_journal(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--neg", "30")
     on_a, _ = probe_both(hosts)
     assert failed(on_a) == {"journal-seen"}
     assert "lookupcache=none" in next(check["advice"] for check in on_a["checks"] if not check["ok"])
 
 
-def test_remembered_name_brings_a_committed_journal_back(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_a_cached_name_revives_a_committed_journal(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--entry", "3")
     on_a, _ = probe_both(hosts)
     assert failed(on_a) == {"removed-journal-gone"}
 
 
-def test_pages_that_are_never_dropped_are_found(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_a_page_cache_that_is_never_invalidated_is_found(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--cache", "weak")
     on_a, _ = probe_both(hosts)
     assert {"writes-seen", "nothing-lost"} <= failed(on_a)
 
 
-def test_record_goes_when_the_network_turns_bad(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_the_probe_record_is_removed_when_the_network_becomes_unsafe(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--locks", "server")
     probe_both(hosts)
     require_safe_folder(placement_for(hosts.a))
@@ -107,7 +107,7 @@ def test_record_goes_when_the_network_turns_bad(two_hosts: Callable[..., TwoHost
         require_safe_folder(placement_for(hosts.a))
 
 
-def test_two_processes_of_one_mount_are_no_two_hosts(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_two_processes_on_one_mount_are_not_two_hosts(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--locks", "server")
     running = [start_python(PEER, str(hosts.a), "a", "20") for _ in range(2)]
     for process in running:
@@ -116,7 +116,7 @@ def test_two_processes_of_one_mount_are_no_two_hosts(two_hosts: Callable[..., Tw
         assert "same mount" in report["checks"][0]["detail"]
 
 
-def test_host_without_network_is_reported_in_time(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_a_host_without_network_is_reported_in_time(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--locks", "server")
     program = (
         "import sys\nfrom jobdb.filesystem.probe.local import probe_folder as p\nr = p(sys.argv[1], timeout_sec=2)\n"

@@ -1,4 +1,4 @@
-"""Authenticity, decided without a database: every check, their order, and laws that hold for every event and token."""
+"""Test authenticity without a database: every check, their order, and properties of every event and token."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_unsigned() -> None:
     assert check(event(token=None), open_token=not_opened) is Verdict.UNSIGNED
 
 
-def test_a_key_that_the_job_does_not_have() -> None:
+def test_an_unknown_key_id_is_refused() -> None:
     failure = check_authenticity(event(kid=9), TOPIC, JOB._replace(sealed=None), lambda *_: not_opened(), now_ms=NOW)
     assert failure == AuthenticityFailure(Verdict.REVOKED_KEY, "the job has no key 9")
 
@@ -93,7 +93,7 @@ def test_a_key_that_the_job_does_not_have() -> None:
     "change",
     [{"revoked_ms": NOW}, {"revoked_ms": NOW + 10**9}, {"expires_ms": NOW}, {"expires_ms": NOW + 1, "ended_ms": 1}],
 )
-def test_a_revoked_key_and_one_whose_overlap_is_over(change: dict[str, int]) -> None:
+def test_a_revoked_key_and_a_key_past_its_overlap_are_refused(change: dict[str, int]) -> None:
     assert check(event(), JOB._replace(**change), open_token=not_opened) is Verdict.REVOKED_KEY
 
 
@@ -122,19 +122,19 @@ def test_only_an_imported_token_verifies_the_old_form() -> None:
 
 def test_a_signature_is_not_verified_again_while_the_token_is_the_same() -> None:
     forged = event(token="another")
-    assert check(forged, verified_with=b"sealed", open_token=not_opened) is None, "the caller vouches for it"
+    assert check(forged, verified_with=b"sealed", open_token=not_opened) is None, "the caller has verified it"
     assert check(forged, verified_with=b"replaced") is Verdict.BAD_SIGNATURE
     assert check(event(), JOB._replace(revoked_ms=1), verified_with=b"sealed") is Verdict.REVOKED_KEY
     assert check(event(), topic="elsewhere/events", verified_with=b"sealed") is Verdict.WRONG_TOPIC
 
 
-def test_an_error_of_the_vault_is_the_callers() -> None:
+def test_an_error_of_the_vault_is_raised() -> None:
     def broken() -> NoReturn:
         raise OSError("no key")
 
     with pytest.raises(OSError, match="no key"):
         check(event(), open_token=broken)
-    assert check(event(token=None), open_token=broken) is Verdict.UNSIGNED, "and it hides no refusal before it"
+    assert check(event(token=None), open_token=broken) is Verdict.UNSIGNED, "it must not hide an earlier refusal"
 
 
 FAULTS = (
@@ -177,7 +177,7 @@ def test_no_event_verifies_under_another_token(
 
 
 @given(one=st.integers(1, 1000), other=st.integers(1, 1000), data=st.data())
-def test_no_signature_carries_over_to_another_event(one: int, other: int, data: st.DataObject) -> None:
+def test_no_signature_is_valid_for_another_event(one: int, other: int, data: st.DataObject) -> None:
     signed, target = event(seq=one), event(seq=other, token=None, detail=data.draw(st.sampled_from(["", "x"])))
     payload = {**target.payload, "data": {**target.data, "hmac_kid": 1, "hmac_sig": signed.signature}}
     wire = parse(payload)

@@ -1,4 +1,4 @@
-"""A duration is shown in one unit, and not more coarsely than a person needs."""
+"""Test that a duration is shown in one unit, precisely enough."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ from jobdb.system.durations import format_duration
         (200_000, "2d"),
     ],
 )
-def test_one_unit(seconds: float, text: str) -> None:
+def test_a_duration_is_shown_in_one_unit(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text

@@ -1,4 +1,4 @@
-"""What the processes that we start get to know of our environment."""
+"""Test the environment of the processes that jobdb starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from jobdb.system.subprocess_env import SECRET_VARIABLES, absolute_path_entries, without_secrets
 
 
-def test_secrets_are_left_out_and_names_of_files_stay() -> None:
+def test_secrets_are_removed_and_file_names_are_kept() -> None:
     kept = {"PATH": "/bin", "JOBDB_KEY_FILE": "/k", "PGPASSFILE": "/p", "MQTT_USERNAME": "me", "JOBDB_URL": "jobs.db"}
     assert without_secrets({**kept, **dict.fromkeys(SECRET_VARIABLES, "secret")}) == kept
 
@@ -30,9 +30,9 @@ def test_secrets_are_left_out_and_names_of_files_stay() -> None:
         ("sqlite:////a:b@c/jobs.db", "sqlite:////a:b@c/jobs.db"),
     ],
 )
-def test_a_url_keeps_its_place_and_loses_its_password(given: str, left: str) -> None:
+def test_only_the_password_is_removed_from_a_url(given: str, left: str) -> None:
     assert without_secrets({"JOBDB_URL": given}) == {"JOBDB_URL": left}
 
 
-def test_programs_are_looked_for_in_absolute_places_alone() -> None:
+def test_programs_are_searched_only_in_absolute_folders() -> None:
     assert absolute_path_entries(":/usr/bin:.::bin:/bin:") == "/usr/bin:/bin"

@@ -1,4 +1,4 @@
-"""Every error of jobdb: it survives a copy and a pickle, and says when it is raised."""
+"""Test every error class: it can be copied and pickled, and its docstring says when it is raised."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ for _module in pkgutil.walk_packages(jobdb.__path__, "jobdb."):
     if not _module.name.endswith("__main__"):
         try:
             importlib.import_module(_module.name)
-        except ImportError:  # what an optional package brings
+        except ImportError:  # defined by an optional package
             continue
 
 ERRORS = sorted({found for found in classes() if found.__module__.startswith("jobdb.")}, key=lambda each: each.__name__)
 
 
-def made(kind: type[JobdbError]) -> JobdbError:
+def make_error(kind: type[JobdbError]) -> JobdbError:
     return kind(**ARGUMENTS.get(kind.__name__, USUAL))
 
 
-def test_the_classes_are_found() -> None:
+def test_every_error_class_is_found() -> None:
     assert {"Busy", "KeyProblem", "NoSuchJob", "RolledBack", "UnknownJob"} <= {kind.__name__ for kind in ERRORS}
 
 
@@ -53,7 +53,7 @@ def test_the_classes_are_found() -> None:
     [copy.copy, copy.deepcopy, *(lambda error, n=n: pickle.loads(pickle.dumps(error, n)) for n in range(6))],
 )
 def test_an_error_survives_copying_and_pickling(kind: type[JobdbError], again: Callable[[Any], Any]) -> None:
-    error = made(kind)
+    error = make_error(kind)
     error.add_note("seen on host1")
     other = again(error)
     assert type(other) is kind and other is not error

@@ -1,4 +1,4 @@
-"""A flag that can be waited for, set from a signal handler, and left by an exception at any step."""
+"""Test the flag: it can be awaited, set from a signal handler, and interrupted at any step."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from jobdb.system.interrupt_safe_flag import Flag
 from tests.support.interrupts import interrupt_each_point
 
 
-def test_it_is_like_an_event() -> None:
+def test_a_flag_behaves_like_an_event() -> None:
     flag = Flag()
     assert not flag.is_set() and not flag.wait(0.001)
     flag.set()
@@ -19,7 +19,7 @@ def test_it_is_like_an_event() -> None:
     assert not flag.is_set() and not flag.wait(0.001)
 
 
-def test_it_wakes_all_who_wait() -> None:
+def test_setting_the_flag_wakes_all_waiters() -> None:
     flag = Flag()
     woken: list[bool] = []
     threads = [threading.Thread(target=lambda: woken.append(flag.wait(60))) for _ in range(5)]
@@ -31,7 +31,7 @@ def test_it_wakes_all_who_wait() -> None:
     assert woken == [True] * 5
 
 
-def test_cut_off_anywhere_it_can_be_set_and_waited_for_by_others() -> None:
+def test_an_interrupted_flag_can_be_set_and_awaited_by_others() -> None:
     flag = Flag()
 
     def use() -> None:
@@ -51,7 +51,7 @@ def test_cut_off_anywhere_it_can_be_set_and_waited_for_by_others() -> None:
     assert interrupt_each_point(use, check, max_points=10_000, opcodes=True) > 3
 
 
-def test_a_signal_handler_may_set_it_while_its_thread_waits() -> None:
+def test_a_signal_handler_may_set_the_flag_while_its_thread_waits() -> None:
     flag = Flag()
     before = signal.signal(signal.SIGALRM, lambda *_: flag.set())
     try:

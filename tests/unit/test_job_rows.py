@@ -1,4 +1,4 @@
-"""A job from a row is a job as its constructor makes it, though it is not made by it."""
+"""Test that a job made from a row equals one made by the constructor."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def ended() -> Job:
     )
 
 
-def test_every_field_is_that_of_the_row() -> None:
+def test_every_field_has_the_value_of_the_row() -> None:
     job = job_from_row(ENDED)
     assert type(job) is Job
     assert job == ended()
@@ -64,7 +64,7 @@ def test_every_field_is_that_of_the_row() -> None:
     assert job.terminal
 
 
-def test_what_a_new_job_has_not_is_none() -> None:
+def test_absent_values_of_a_new_job_are_none() -> None:
     job = job_from_row(FRESH)
     missing = {"agent_session", "broker", "worker", "lease_expires_at", "started_at", "finished_at", "last_event"}
     assert {f.name for f in fields(job) if getattr(job, f.name) is None} == missing | {"last_event_at", "detail"}
@@ -72,14 +72,14 @@ def test_what_a_new_job_has_not_is_none() -> None:
     assert job.created_at == job.updated_at == at(1_000)
 
 
-def test_jobs_of_a_page_share_nothing_that_can_be_changed() -> None:
+def test_jobs_of_a_page_share_no_mutable_value() -> None:
     first, second, third = jobs_from_rows((FRESH, FRESH, ENDED))
     assert first == second
     assert first.extra is not second.extra
     assert third == ended()
 
 
-def test_it_is_frozen_and_can_be_copied_pickled_and_replaced() -> None:
+def test_a_job_is_frozen_and_can_be_copied_pickled_and_replaced() -> None:
     job = job_from_row(ENDED)
     with pytest.raises(FrozenInstanceError):
         job.detail = "other"  # type: ignore[misc]

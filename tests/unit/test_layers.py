@@ -1,4 +1,4 @@
-"""The house's order: eight floors, no arrow upward, no circle, and heavy packages only where they are used."""
+"""Test the layers: eight floors, no import upward, no cycle, and heavy packages only where they are used."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual"]
 
 
 def modules() -> dict[str, Path]:
-    """Every module by the name that it is imported by. The face, ``jobdb/__init__.py``, gives names of all floors."""
+    """Return every module by its import name, except ``jobdb/__init__.py``, which exports names of all floors."""
     found = {}
     for folder, package in (("jobdb", "jobdb"), ("schema", "jobdb.schema"), ("cli", "jobdb.cli")):
         for path in (ROOT / folder).rglob("*.py"):
@@ -68,7 +68,7 @@ MODULES = modules()
 
 
 def imports(name: str) -> set[str]:
-    """The modules that one imports, wherever in the file, also for types alone."""
+    """Return the modules that a module imports, anywhere in the file, including imports for types."""
     path = MODULES[name]
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     found = set()
@@ -115,11 +115,11 @@ def test_every_engine_is_apart_from_the_others() -> None:
     assert len(engines) > 1 and engines in APART
 
 
-def test_no_circle() -> None:
+def test_there_is_no_import_cycle() -> None:
     finished: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, "a circle: " + " -> ".join((*path[path.index(name) :], name))
+        assert name not in path, "an import cycle: " + " -> ".join((*path[path.index(name) :], name))
         if name not in finished:
             for target in sorted(GRAPH[name]):
                 visit(target, (*path, name))
@@ -130,7 +130,7 @@ def test_no_circle() -> None:
 
 
 def test_files_have_one_subject() -> None:
-    """A bound on length does not prove it; past this one, a file has had two."""
+    """A limit on the length does not prove it, but longer files have had two subjects."""
     lengths = {name: len(path.read_text("utf-8").splitlines()) for name, path in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > 500} == {}
 
@@ -149,7 +149,7 @@ def test_the_pure_floor_touches_nothing() -> None:
 @pytest.mark.parametrize(
     "code", ["import jobdb", "import jobdb.cli, sys; sys.argv = ['jobdb', '--help']; jobdb.cli.main()"]
 )
-def test_heavy_packages_stay_out(code: str) -> None:
+def test_heavy_packages_are_imported_only_where_used(code: str) -> None:
     check = (
         "import atexit, sys\n"
         f"heavy = {HEAVY!r}\n"

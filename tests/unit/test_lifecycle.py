@@ -1,4 +1,4 @@
-"""The table of transitions, and the docs that show it."""
+"""Test the table of transitions, and the docs that show it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobdb.model import EventKind, JobStatus
 from tests.support.paths import DOCS
 
 
-def test_nothing_leads_out_of_a_terminal_status() -> None:
+def test_no_transition_leaves_a_terminal_status() -> None:
     for status, _trigger in TRANSITIONS:
         assert not status.terminal
 

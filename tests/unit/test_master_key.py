@@ -1,4 +1,4 @@
-"""Where the master key comes from, and that nobody ever gets another one than was meant."""
+"""Test where the master key comes from, and that no other key than the intended one is ever used."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ B = bytes(range(100, 132))
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    """An environment with nothing in it but a home folder."""
+    """An environment that contains only a home folder."""
     (tmp_path / "home").mkdir(mode=0o700)
     return {"HOME": str(tmp_path / "home")}
 
@@ -77,20 +77,20 @@ def test_generated_keys_are_read_and_differ() -> None:
         "A" * 20 + "\n" + "A" * 22,
     ],
 )
-def test_what_is_no_key_is_refused_and_not_repeated(text: str) -> None:
+def test_an_invalid_key_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(KeyProblem) as caught:
         parse_key(text)
     assert not text or text not in str(caught.value)
     assert caught.value.__context__ is None
 
 
-def test_the_key_id_tells_keys_apart_and_is_stable() -> None:
+def test_the_key_id_distinguishes_keys_and_is_stable() -> None:
     assert MasterKey(A, "x").key_id != MasterKey(B, "x").key_id
     # Stored in databases, so it may never change.
     assert MasterKey(A, "x").key_id == "64d98b7a917457dc"
 
 
-def test_a_master_key_shows_no_secret_and_compares_none() -> None:
+def test_a_master_key_has_32_bytes_and_shows_none_of_them() -> None:
     key = MasterKey(A, "a test")
     assert repr(key) == str(key) == f"MasterKey(source='a test', key_id='{key.key_id}')"
     with pytest.raises(KeyProblem, match="31 bytes"):
@@ -120,20 +120,20 @@ def test_the_first_source_wins(tmp_path: Path, home: dict[str, str]) -> None:
     assert found[3][1] == f"the file {home['HOME']}/.config/jobdb/master.key"
 
 
-def test_other_credentials_of_the_service_do_not_matter(tmp_path: Path, home: dict[str, str]) -> None:
+def test_other_credentials_of_the_service_are_ignored(tmp_path: Path, home: dict[str, str]) -> None:
     env = home | {"CREDENTIALS_DIRECTORY": str(tmp_path), "JOBDB_KEYRING": "0"}
     assert "master.key" in find_master_key(create=True, env=env).source
 
 
 @pytest.mark.parametrize("content", [A.hex().encode(), A.hex().encode() + b"\n", base64.b64encode(A), A])
-def test_a_key_file_holds_text_or_raw_bytes(tmp_path: Path, content: bytes) -> None:
+def test_a_key_file_may_contain_text_or_raw_bytes(tmp_path: Path, content: bytes) -> None:
     file = private_file(tmp_path / "key", content)
     assert find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)}).secret == A
 
 
 @pytest.mark.parametrize("text", ["pässwört that has 32 bytes in:", "\x01" * 32, "\udcff" * 31 + "\x01"])
-def test_the_environment_holds_text_and_no_raw_bytes(home: dict[str, str], text: str) -> None:
-    """A sentence is no random key; and of raw bytes the environment would have kept a part only."""
+def test_the_environment_may_contain_text_but_not_raw_bytes(home: dict[str, str], text: str) -> None:
+    """A sentence is not a random key, and the environment would truncate raw bytes."""
     assert len(text.encode("utf-8", "replace")) == 32
     with pytest.raises(KeyProblem, match="JOBDB_KEY") as caught:
         find_master_key(create=True, env=home | {"JOBDB_KEY": text})
@@ -152,7 +152,7 @@ def test_the_environment_holds_text_and_no_raw_bytes(home: dict[str, str], text:
         b"\xff" * 10_000,
     ],
 )
-def test_a_key_file_that_holds_none_is_an_error_and_nothing_else_is_tried(
+def test_a_key_file_without_a_key_is_an_error_and_no_other_source_is_tried(
     tmp_path: Path, home: dict[str, str], content: bytes
 ) -> None:
     file = private_file(tmp_path / "key", content)
@@ -166,13 +166,13 @@ def test_a_key_file_that_holds_none_is_an_error_and_nothing_else_is_tried(
     "env",
     [{"JOBDB_KEY": ""}, {"JOBDB_KEY": "short"}, {"JOBDB_KEY_FILE": ""}, {"JOBDB_KEY_FILE": "/nowhere/key"}],
 )
-def test_a_source_that_is_named_and_does_not_work_is_never_skipped(home: dict[str, str], env: dict[str, str]) -> None:
+def test_a_named_source_that_fails_is_never_skipped(home: dict[str, str], env: dict[str, str]) -> None:
     with pytest.raises(KeyProblem, match=next(iter(env))):
         find_master_key(create=True, env=home | env)
     assert not os.path.exists(default_key_path(home))
 
 
-def test_a_key_from_a_pipe_as_process_substitution_gives_it(home: dict[str, str]) -> None:
+def test_a_key_is_read_from_a_pipe_of_process_substitution(home: dict[str, str]) -> None:
     reader, writer = os.pipe()
     os.write(writer, A.hex().encode())
     os.close(writer)
@@ -183,7 +183,7 @@ def test_a_key_from_a_pipe_as_process_substitution_gives_it(home: dict[str, str]
     assert key.secret == A
 
 
-def test_a_key_file_for_others_to_read_works_and_warns_with_the_command(
+def test_a_key_file_that_others_can_read_works_and_warns_with_the_command(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     file = private_file(tmp_path / "key", A.hex().encode())
@@ -197,7 +197,7 @@ def test_a_key_file_for_others_to_read_works_and_warns_with_the_command(
     assert warning_text(recwarn) == ""
 
 
-def test_the_modes_of_systemd_credentials_are_systemds(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_modes_of_systemd_credentials_are_not_checked(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     file = private_file(tmp_path / "jobdb.key", A.hex().encode())
     file.chmod(0o440)
     env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
@@ -206,7 +206,9 @@ def test_the_modes_of_systemd_credentials_are_systemds(tmp_path: Path, recwarn: 
     assert warning_text(recwarn) == ""
 
 
-def test_the_users_key_is_made_once_private_and_kept(home: dict[str, str], recwarn: pytest.WarningsRecorder) -> None:
+def test_the_users_key_is_created_once_privately_and_kept(
+    home: dict[str, str], recwarn: pytest.WarningsRecorder
+) -> None:
     before = os.umask(0)
     try:
         made = find_master_key(create=True, env=home)
@@ -227,7 +229,7 @@ def test_the_users_key_is_made_once_private_and_kept(home: dict[str, str], recwa
     assert f"chmod 700 {place.parent}" in warning_text(recwarn)
 
 
-def test_without_leave_to_make_one_no_key_is_an_error(home: dict[str, str]) -> None:
+def test_a_missing_key_that_may_not_be_created_is_an_error(home: dict[str, str]) -> None:
     with pytest.raises(KeyProblem, match=r"there is no master key: neither JOBDB_KEY nor JOBDB_KEY_FILE"):
         find_master_key(create=False, env=home)
     assert os.listdir(home["HOME"]) == []
@@ -239,13 +241,13 @@ def test_xdg_config_home_counts_only_when_absolute(tmp_path: Path, home: dict[st
         assert default_key_path(home | {"XDG_CONFIG_HOME": ignored}) == default_key_path(home)
 
 
-def test_a_folder_in_which_no_key_can_be_made_says_how_else(tmp_path: Path, home: dict[str, str]) -> None:
+def test_if_no_key_can_be_created_the_error_names_the_alternatives(tmp_path: Path, home: dict[str, str]) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(KeyProblem, match="cannot make a master key"):
+    with pytest.raises(KeyProblem, match="cannot create a master key"):
         find_master_key(create=True, env=home | {"XDG_CONFIG_HOME": str(tmp_path / "file")})
 
 
-def test_a_key_file_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_file_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     create_key_file("new.key")
     first = read_key_file("new.key")
@@ -264,7 +266,7 @@ def test_a_damaged_key_of_the_user_is_not_replaced(home: dict[str, str]) -> None
     assert place.read_bytes() == b""
 
 
-def test_processes_that_race_for_the_first_key_agree(home: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_processes_agree_on_the_first_key(home: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOBDB_KEY")
     program = (
         "import sys\nfrom jobdb.crypto.master_key import find_master_key\nprint(flush=True)\nsys.stdin.read()\n"
@@ -294,10 +296,10 @@ def test_processes_that_race_for_the_first_key_agree(home: dict[str, str], monke
     assert os.listdir(os.path.dirname(default_key_path(home))) == ["master.key"]
 
 
-def test_the_keyring_is_asked_only_when_wanted_and_missing_is_an_error(
+def test_the_keyring_is_used_only_on_request_and_its_absence_is_an_error(
     home: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "keyring", None)  # As where the extra is not installed.
+    monkeypatch.setitem(sys.modules, "keyring", None)  # As if the extra were not installed.
     assert "master.key" in find_master_key(create=True, env=home).source
     with pytest.raises(KeyProblem, match=r"pip install 'jobdb\[keyring\]'"):
         find_master_key(create=True, env=home | {"JOBDB_KEYRING": "1"})
@@ -333,8 +335,8 @@ def test_a_key_in_the_system_keyring(home: dict[str, str]) -> None:
     assert "keyring" in key.source
 
 
-def test_a_key_carries_the_file_that_must_be_private(tmp_path: Path, home: dict[str, str]) -> None:
-    """Which is none where the environment or systemd gives the key; the doctor looks at no other."""
+def test_a_key_names_the_file_that_must_be_private(tmp_path: Path, home: dict[str, str]) -> None:
+    """It names none if the key comes from the environment or systemd; the doctor checks no other file."""
     file = private_file(tmp_path / "key", A)
     named = {"JOBDB_KEY_FILE": str(file)}
     given = find_master_key(create=False, env={"JOBDB_KEY": A.hex(), **named})

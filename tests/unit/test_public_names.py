@@ -1,4 +1,4 @@
-"""The public face: sorted, complete, documented."""
+"""Test the public names: sorted, complete, documented."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_all_is_sorted_and_complete() -> None:
     assert public_errors <= set(jobdb.__all__)
 
 
-def test_every_public_thing_is_documented() -> None:
+def test_every_public_name_is_documented() -> None:
     literals = Path(model.literals.__file__ or "").read_text("utf-8")
     for name in jobdb.__all__:
         thing = getattr(jobdb, name)
@@ -35,14 +35,14 @@ def test_every_public_thing_is_documented() -> None:
                 assert verb.startswith("_") or inspect.getdoc(method), verb
 
 
-def test_the_error_tree_in_the_docstring_is_the_tree() -> None:
+def test_the_error_tree_in_the_docstring_is_current() -> None:
     drawn = errors.__doc__ or ""
     for name, value in vars(errors).items():
         if inspect.isclass(value) and issubclass(value, errors.JobdbError):
             assert name in drawn
 
 
-def test_every_verb_of_the_engine_is_marked_and_has_a_sentence() -> None:
+def test_every_verb_of_the_engine_is_marked_and_documented() -> None:
     public = [name for name, value in inspect.getmembers(Engine, inspect.isfunction) if not name.startswith("_")]
     verbs = verbs_of(Engine)
     assert len(verbs) > 25 and sorted([*verbs, "close"]) == sorted(public)
@@ -50,7 +50,7 @@ def test_every_verb_of_the_engine_is_marked_and_has_a_sentence() -> None:
         assert inspect.getdoc(function), name
 
 
-def test_a_wrapper_gets_the_verbs_and_nothing_else() -> None:
+def test_only_verbs_are_wrapped() -> None:
     class Plain:
         @verb
         def first(self) -> str:
@@ -64,7 +64,7 @@ def test_a_wrapper_gets_the_verbs_and_nothing_else() -> None:
             return "helped "
 
     marked = Plain.__dict__["first"]
-    assert marked(Plain()) == "first" and verb(marked) is marked  # the mark is all that a verb costs
+    assert marked(Plain()) == "first" and verb(marked) is marked  # the mark is the only cost of a verb
     once = with_verbs(Plain, lambda name, run: lambda self: f"<{name} {run(self)}>")
     assert once().second() == "<second helped <first first>>" and once().helper() == "helped "
     twice = with_verbs(once, lambda name, run: lambda self: run(self).upper())

@@ -1,4 +1,4 @@
-"""The public records: equal by all fields, hashable whatever they hold, and shown on one line without secrets."""
+"""Test the public records: equal by all fields, always hashable, and shown on one line without secrets."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_records_that_differ_in_a_mapping_are_not_equal() -> None:
     assert replace(EVENT, data={}) != EVENT and replace(JOB, prompt="other") != JOB
 
 
-def test_a_job_is_shown_as_what_it_is() -> None:
+def test_the_repr_of_a_job_shows_its_main_fields() -> None:
     assert repr(replace(JOB, prompt="sort ten problems")) == (
         "Job(job_id='sort-1', status='running', agent='codex', attempt=1, last_seq=2, prompt='sort ten problems')"
     )
@@ -99,14 +99,14 @@ def test_a_job_is_shown_as_what_it_is() -> None:
     assert repr(NewJob(agent="a", prompt="p", priority=10**5000)).count("<int>") == 1
 
 
-def test_the_name_of_an_event_becomes_its_kind() -> None:
+def test_an_event_name_is_converted_to_its_kind() -> None:
     assert NewEvent(job_id="j", event="progress").event is EventKind.PROGRESS
     assert NewEvent(job_id="j", event=EventKind.ERROR).event is EventKind.ERROR
     for unknown in ("progres", None, ["progress"]):
         assert NewEvent(job_id="j", event=unknown).event == unknown  # type: ignore[arg-type]
 
 
-def test_a_page_is_a_list_with_what_follows() -> None:
+def test_a_page_is_a_list_with_a_cursor() -> None:
     page: Page[int, str] = Page([1, 2])
     page.has_more, page.next_after = True, "2"
     for other in (copy.copy(page), copy.deepcopy(page), pickle.loads(pickle.dumps(page))):
@@ -115,7 +115,7 @@ def test_a_page_is_a_list_with_what_follows() -> None:
 
 
 @pytest.mark.parametrize("value", ["out.txt", b"out.txt", bytearray(b"out.txt")])
-def test_a_single_name_is_not_taken_for_a_list_of_artifacts(tmp_path: Any, value: Any) -> None:
+def test_a_single_string_is_refused_as_a_list_of_artifacts(tmp_path: Any, value: Any) -> None:
     with Registry.open(tmp_path / "jobs.db", create=True, vault=Vault.open(env={"JOBDB_KEY": "42" * 32})) as registry:
         for call in (
             lambda: registry.register(agent="a", prompt="p", expected_artifacts=value),

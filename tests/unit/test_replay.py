@@ -1,4 +1,4 @@
-"""The replay rules against a naive model: sets of what was accepted, and nothing else."""
+"""Test the replay rules against a naive model, which keeps only sets of accepted seqs."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ THE_END = {
         ({**THE_END, "attempt": 1, "job_attempt": 2}, Verdict.STALE_ATTEMPT),
     ],
 )
-def test_each_rule(changes: dict[str, object], verdict: Verdict) -> None:
+def test_each_replay_rule(changes: dict[str, object], verdict: Verdict) -> None:
     assert check_replay(NEW._replace(**changes))[0] is verdict
 
 

@@ -1,4 +1,4 @@
-"""Which given tokens are taken, from where, and where a job may not do without one."""
+"""Test which given tokens are accepted, from which sources, and when a job requires one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKEN = "Wm0x-5tq_Kc2P9vYb7LdR3nE8sHfJ6gT4uAiZoQlXyM"
 
 
 @given(st.binary(min_size=16, max_size=64))
-def test_every_random_secret_of_16_bytes_is_taken_in_its_usual_forms(secret: bytes) -> None:
+def test_every_random_secret_of_16_bytes_is_accepted_in_its_usual_forms(secret: bytes) -> None:
     text = base64.urlsafe_b64encode(secret).decode().rstrip("=")
     assume(set(text) - set("0123456789abcdefABCDEF"))  # "AAAA…", 16 zero bytes, is read as hex.
     for form in (secret.hex(), text):
@@ -37,7 +37,7 @@ def test_every_random_secret_of_16_bytes_is_taken_in_its_usual_forms(secret: byt
 
 
 @given(st.binary(max_size=15))
-def test_no_secret_under_16_bytes_is_taken_in_its_usual_forms(secret: bytes) -> None:
+def test_no_secret_under_16_bytes_is_accepted_in_its_usual_forms(secret: bytes) -> None:
     urlsafe, standard = base64.urlsafe_b64encode(secret).decode(), base64.b64encode(secret).decode()
     for form in (secret.hex(), urlsafe.rstrip("="), urlsafe, standard, standard.rstrip("=")):
         with pytest.raises(InvalidInput):
@@ -55,7 +55,7 @@ def test_no_secret_under_16_bytes_is_taken_in_its_usual_forms(secret: bytes) -> 
         ("ключ-клю", "ключ-ключ"),
     ],
 )
-def test_the_bound_of_each_alphabet(short: str, enough: str) -> None:
+def test_the_minimum_length_of_each_alphabet(short: str, enough: str) -> None:
     assert check_token(enough) == enough
     fault = f"is {length_in_bits(short)} bits long and must have {MIN_TOKEN_BITS}"
     with pytest.raises(InvalidInput, match=fault) as caught:
@@ -83,7 +83,7 @@ def test_generated_tokens_are_long_enough() -> None:
         (f"{TOKEN}\udcff", "not UTF-8"),
     ],
 )
-def test_what_is_no_secret_is_refused_and_not_repeated(secret: str, fault: str) -> None:
+def test_a_weak_secret_is_refused_and_not_repeated(secret: str, fault: str) -> None:
     for check in (check_secret, check_token):
         with pytest.raises(InvalidInput, match=f"the token from here .*{fault}") as caught:
             check(secret, where="here")
@@ -91,14 +91,14 @@ def test_what_is_no_secret_is_refused_and_not_repeated(secret: str, fault: str) 
         assert caught.value.__context__ is None
 
 
-def test_the_longest_secret_counts_in_bytes() -> None:
+def test_the_maximum_length_is_counted_in_bytes() -> None:
     assert check_secret("é" * 512)
     with pytest.raises(InvalidInput, match="longer"):
         check_secret("é" * 512 + "x")
 
 
 @given(st.text())
-def test_whatever_is_given_is_taken_as_it_is_or_refused(text: str) -> None:
+def test_any_text_is_accepted_unchanged_or_refused(text: str) -> None:
     try:
         assert check_token(text) == text
     except InvalidInput as problem:
@@ -109,7 +109,7 @@ def test_whatever_is_given_is_taken_as_it_is_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
-def test_one_line_end_belongs_to_the_file_and_not_to_the_secret(tmp_path: Path, end: bytes) -> None:
+def test_one_trailing_newline_of_a_file_is_not_part_of_the_secret(tmp_path: Path, end: bytes) -> None:
     for secret in (TOKEN, "x" * MAX_SECRET_BYTES):
         (tmp_path / "token").write_bytes(secret.encode() + end)
         assert read_from_file(tmp_path / "token") == secret
@@ -130,7 +130,7 @@ def test_one_line_end_belongs_to_the_file_and_not_to_the_secret(tmp_path: Path, 
         (b"x" * 1_000_000, "longer than"),
     ],
 )
-def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
+def test_a_file_without_a_secret_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
     file = tmp_path / "secret"
     file.write_bytes(content)
     with pytest.raises(InvalidInput, match=f"the broker password from the file {file} .*{fault}") as caught:
@@ -138,7 +138,7 @@ def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, content: bytes, 
     assert TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=f"cannot read the token from the file {tmp_path}/none: No such file"):
         read_from_file(tmp_path / "none")
 
@@ -156,7 +156,7 @@ def test_a_descriptor_is_read_to_its_end_and_left_open() -> None:
 
 
 @pytest.mark.parametrize("descriptor", [-1, 987_654, 2**40])
-def test_a_descriptor_that_is_not_open_is_named(descriptor: int) -> None:
+def test_a_descriptor_that_is_not_open_is_reported(descriptor: int) -> None:
     with pytest.raises(InvalidInput, match=f"cannot read the token from file descriptor {descriptor}"):
         read_from_descriptor(descriptor)
 
@@ -171,7 +171,7 @@ def test_a_descriptor_without_a_secret_is_refused_once() -> None:
         os.close(reader)
 
 
-def test_the_environment_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_from_the_environment_is_not_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_from_environment("JOB_TOKEN", {"JOB_TOKEN": TOKEN}) == TOKEN
     monkeypatch.setenv("JOBDB_TEST_TOKEN", TOKEN)
     assert read_from_environment("JOBDB_TEST_TOKEN") == TOKEN
@@ -200,7 +200,9 @@ PLAIN = Broker(host="localhost")
         (PLAIN, {"MQTT_PASSWORD": TOKEN}, "MQTT_PASSWORD"),
     ],
 )
-def test_secure_surroundings_are_recognised(broker: Broker | None, env: dict[str, str], reason: str) -> None:
+def test_environments_that_require_tokens_are_recognized(
+    broker: Broker | None, env: dict[str, str], reason: str
+) -> None:
     answer = auth_required_reason(broker, env)
     assert answer is not None
     assert re.search(reason, answer)
@@ -217,10 +219,10 @@ def test_secure_surroundings_are_recognised(broker: Broker | None, env: dict[str
         {"MQTT_HOST": "localhost"},
     ],
 )
-def test_insecure_surroundings_are_recognised(broker: Broker | None, env: dict[str, str]) -> None:
+def test_environments_that_do_not_require_tokens_are_recognized(broker: Broker | None, env: dict[str, str]) -> None:
     assert auth_required_reason(broker, env) is None
 
 
-def test_the_process_environment_is_what_counts_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_environment_is_used_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBDB_REQUIRE_AUTH", "1")
     assert auth_required_reason(None) == "JOBDB_REQUIRE_AUTH is set"

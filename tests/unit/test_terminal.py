@@ -1,4 +1,4 @@
-"""Which characters a terminal does not get as they are, and what it gets instead."""
+"""Test which characters are escaped for a terminal, and how."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAR = [chr(number) for number in (0xE0001, 0xE0041, 0xE007F, 0xE0100, 0xE01EF, 0
 PLAIN = "a~ é ß 中 日本語 ابج עברית \u3000\xa0 😀 ❤\ufe0f ∀ e\u0301 \\x1b"
 
 
-def test_what_steers_turns_or_hides_is_written_out() -> None:
+def test_control_bidirectional_and_invisible_characters_are_escaped() -> None:
     for one in (*CONTROLS, *BIDI_CONTROLS, *INVISIBLE, *FAR, "\u2028", "\u2029", "\ud800"):
         assert not is_displayable(one), f"U+{ord(one):04X}"
         shown = sanitize(f"a{one}b")
@@ -26,25 +26,25 @@ def test_what_steers_turns_or_hides_is_written_out() -> None:
     assert sanitize(PLAIN) == PLAIN
 
 
-def test_no_character_of_those_categories_is_plain() -> None:
+def test_no_character_of_the_escaped_categories_passes_unescaped() -> None:
     for number in range(0x110000):
         if unicodedata.category(chr(number)) in ("Cc", "Cf", "Cs", "Zl", "Zp", "Cn", "Co"):
             assert not is_displayable(chr(number)), f"U+{number:04X}"
 
 
-def test_each_is_written_in_a_form_of_its_own() -> None:
+def test_each_kind_of_character_has_its_own_escape() -> None:
     assert sanitize("\x1b\n\t\r\x9b\u202e\U000e0041") == r"\x1b\n\t\r\x9b\u202e\U000e0041"
     assert sanitize("a\nb\tc\x07", keep="\n\t") == "a\nb\tc\\x07"
 
 
-def test_json_stays_the_same_value() -> None:
+def test_sanitized_json_keeps_its_value() -> None:
     value = {"k" + "".join(BIDI_CONTROLS): "".join((*CONTROLS, *INVISIBLE, *FAR)), "p": PLAIN}
     text = sanitize_json(json.dumps(value, ensure_ascii=False))
     assert json.loads(text) == value
     assert all(map(is_displayable, text)) and PLAIN.split("\\")[0] in text
 
 
-def test_a_payload_that_is_made_visible_still_verifies() -> None:
+def test_a_sanitized_payload_still_verifies() -> None:
     from jobdb.core.protocol import parse, verify
 
     token = "x" * 40
@@ -58,7 +58,7 @@ def test_a_payload_that_is_made_visible_still_verifies() -> None:
     assert verify(parse(shown.encode()), token) and json.loads(shown) == json.loads(event.text)
 
 
-def test_a_stream_to_a_terminal_is_guarded_and_another_is_not(tmp_path) -> None:
+def test_only_streams_to_a_terminal_are_sanitized(tmp_path) -> None:
     ours, theirs = pty.openpty()
     with open(theirs, "w", encoding="utf-8", newline="\n") as raw, open(tmp_path / "file", "w") as file:
         assert wrap_terminal(file) is file
@@ -69,7 +69,7 @@ def test_a_stream_to_a_terminal_is_guarded_and_another_is_not(tmp_path) -> None:
         print("c\rd", file=stream)
         stream.flush()
         seen = b""
-        while seen.count(b"\n") < 3:  # a terminal gives what it has so far
+        while seen.count(b"\n") < 3:  # a terminal returns what it has so far
             seen += os.read(ours, 1000)
         assert seen == b"a\\x9b\\x1b[31m\r\n\\u202e\tb\r\nc\\rd\r\n"
     os.close(ours)

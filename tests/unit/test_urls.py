@@ -1,4 +1,4 @@
-"""Database URLs: what is shown of them, and what is not."""
+"""Test database URLs: how they are parsed, and what is shown of them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_no_password_is_shown(url: str) -> None:
 @pytest.mark.parametrize(
     "url", [f"postgresql:/me:{PASSWORD}@host/db", f"postgres:me:{PASSWORD}@host/db", "sqlite:/jobs.db"]
 )
-def test_a_url_with_too_few_slashes_is_no_file_name_and_is_not_repeated(url: str) -> None:
+def test_a_url_with_too_few_slashes_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InvalidInput, match="two slashes") as caught:
         parse_url(url)
     assert PASSWORD not in str(caught.value)
 
 
-def test_plain_names_and_urls_of_files() -> None:
+def test_file_names_and_file_urls() -> None:
     assert str(parse_url("jobs.db").path) == "jobs.db"
     assert str(parse_url("/var/jobs.db").path) == "/var/jobs.db"
     assert str(parse_url("sqlite:///jobs.db").path) == "jobs.db"
@@ -50,7 +50,7 @@ def test_plain_names_and_urls_of_files() -> None:
             parse_url(url)
 
 
-def test_a_name_that_sqlite_cannot_take_is_refused_before_a_file_is_made(tmp_path, monkeypatch) -> None:
+def test_a_name_that_sqlite_cannot_open_is_refused_before_a_file_is_created(tmp_path, monkeypatch) -> None:
     with pytest.raises(InvalidInput, match="not valid UTF-8"):
         parse_url(os.fsdecode(b"\xff.db"))
     with pytest.raises(InvalidInput, match="not valid UTF-8"):

@@ -1,4 +1,4 @@
-"""What is sealed opens in its own row, under its own key, unchanged; and nowhere is a secret to be seen."""
+"""Test the vault: a sealed secret can be unsealed only in its row and under its key, and is shown nowhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
 from jobdb.errors import InvalidInput, KeyProblem
+from tests.support.threads import run_in_threads
 
 MASTER = MasterKey(bytes(range(32)), "a test")
 OTHER_KEY = MasterKey(bytes(range(1, 33)), "another test")
@@ -29,12 +31,12 @@ SECRET = "kJ3xq8mW-this-is-the-secret-5vTz"
 
 
 @given(st.text(), st.text())
-def test_any_text_comes_back(secret: str, row: str) -> None:
+def test_any_text_round_trips(secret: str, row: str) -> None:
     sealed = Vault(MASTER).seal(secret, bound_to=row)
     assert Vault(MASTER).unseal(sealed, bound_to=row) == secret
 
 
-def test_the_form_is_the_documented_one_and_the_nonce_never_the_same() -> None:
+def test_the_sealed_form_is_as_documented_and_nonces_never_repeat() -> None:
     vault = Vault(MASTER)
     sealed = {vault.seal(SECRET, bound_to=ROW) for _ in range(50)}
     assert len({each[9:21] for each in sealed}) == 50
@@ -44,7 +46,7 @@ def test_the_form_is_the_documented_one_and_the_nonce_never_the_same() -> None:
         assert SECRET.encode() not in each
 
 
-def test_what_was_sealed_by_the_first_release_opens_for_ever() -> None:
+def test_secrets_sealed_by_the_first_release_can_be_unsealed() -> None:
     assert Vault(MASTER).unseal(FIRST_RELEASE, bound_to=ROW) == SECRET
 
 
@@ -74,7 +76,7 @@ def test_any_other_row_is_refused_even_when_it_was_just_unsealed(row: str) -> No
             vault.unseal(sealed, bound_to=row)
 
 
-def test_another_key_is_refused_and_both_are_named() -> None:
+def test_another_key_is_refused_and_both_key_ids_are_named() -> None:
     sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
     with pytest.raises(KeyProblem) as caught:
         Vault(OTHER_KEY).unseal(sealed, bound_to=ROW)
@@ -84,20 +86,20 @@ def test_another_key_is_refused_and_both_are_named() -> None:
     assert ROW in message
 
 
-def test_a_later_form_is_refused_as_such() -> None:
+def test_a_newer_sealed_form_is_refused() -> None:
     sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
     with pytest.raises(KeyProblem, match="a newer jobdb wrote it"):
         Vault(MASTER).unseal(b"\x02" + sealed[1:], bound_to=ROW)
 
 
-def test_resealing_moves_a_secret_under_another_key() -> None:
+def test_resealing_moves_a_secret_to_another_key() -> None:
     sealed = Vault(MASTER).reseal(Vault(MASTER).seal(SECRET, bound_to=ROW), bound_to=ROW, to=Vault(OTHER_KEY))
     assert Vault(OTHER_KEY).unseal(sealed, bound_to=ROW) == SECRET
     with pytest.raises(KeyProblem):
         Vault(MASTER).unseal(sealed, bound_to=ROW)
 
 
-def test_text_that_no_encoding_carries_is_refused_without_repeating_it() -> None:
+def test_text_that_cannot_be_encoded_is_refused_and_not_repeated() -> None:
     with pytest.raises(InvalidInput) as caught:
         Vault(MASTER).seal(SECRET + "\udc80", bound_to=ROW)
     assert SECRET not in str(caught.value)
@@ -133,7 +135,7 @@ def test_the_key_is_looked_up_only_when_it_is_needed(tmp_path: Path) -> None:
     assert Vault.open(create=False, env=env).unseal(sealed, bound_to=ROW) == SECRET
 
 
-def test_for_what_is_sealed_already_no_key_is_made(tmp_path: Path) -> None:
+def test_unsealing_creates_no_key(tmp_path: Path) -> None:
     env = {"HOME": str(tmp_path)}
     sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
     vault = Vault.open(env=env)
@@ -151,7 +153,7 @@ def test_for_what_is_sealed_already_no_key_is_made(tmp_path: Path) -> None:
     assert (tmp_path / ".config" / "jobdb" / "master.key").exists()
 
 
-def test_a_vault_that_may_make_no_key_makes_none(tmp_path: Path) -> None:
+def test_a_vault_that_may_not_create_a_key_creates_none(tmp_path: Path) -> None:
     env = {"HOME": str(tmp_path)}
     sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
     with pytest.raises(KeyProblem, match="there is no master key"):
@@ -161,7 +163,7 @@ def test_a_vault_that_may_make_no_key_makes_none(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_forgotten_secrets_are_gone_from_memory_and_can_be_read_again() -> None:
+def test_evicted_secrets_leave_memory_and_can_be_read_again() -> None:
     vault = Vault(MASTER)
     sealed = vault.seal(SECRET, bound_to=ROW)
     first = vault.unseal(sealed, bound_to=ROW)
@@ -172,7 +174,7 @@ def test_forgotten_secrets_are_gone_from_memory_and_can_be_read_again() -> None:
     assert again is not first
 
 
-def test_only_so_many_secrets_are_kept_and_the_least_used_goes_first() -> None:
+def test_the_cache_is_bounded_and_evicts_the_least_recently_used_secret() -> None:
     vault = Vault(MASTER, cached=2)
     sealed = [vault.seal(f"{SECRET}{n}", bound_to=ROW) for n in range(3)]
     kept = vault.unseal(sealed[0], bound_to=ROW)
@@ -183,34 +185,25 @@ def test_only_so_many_secrets_are_kept_and_the_least_used_goes_first() -> None:
     assert vault.unseal(sealed[1], bound_to=ROW) is not dropped
 
 
-def test_threads_share_a_vault_and_look_the_key_up_once() -> None:
-    found = []
+def test_threads_that_share_a_vault_look_up_the_key_once() -> None:
+    lookups = []
 
     def find() -> MasterKey:
-        found.append(1)
-        time.sleep(0.05)  # Time for the other threads to ask as well.
+        lookups.append(1)
+        time.sleep(0.05)  # Time for the other threads to look it up as well.
         return MASTER
 
     vault = Vault(find, cached=8)
-    failures: list[BaseException] = []
     start = threading.Barrier(4)
 
-    def work(number: int) -> None:
-        try:
-            start.wait(timeout=30)
-            for turn in range(200):
-                row = f"{ROW}:{number}:{turn % 16}"
-                assert vault.unseal(vault.seal(row, bound_to=row), bound_to=row) == row
-        except BaseException as problem:
-            failures.append(problem)
+    def seal_and_unseal(number: int) -> None:
+        start.wait(timeout=30)
+        for turn in range(200):
+            row = f"{ROW}:{number}:{turn % 16}"
+            assert vault.unseal(vault.seal(row, bound_to=row), bound_to=row) == row
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    assert failures == []
-    assert found == [1]
+    assert run_in_threads(partial(seal_and_unseal, number) for number in range(4)) == []
+    assert lookups == [1]
 
 
 def test_a_registry_without_secrets_never_loads_the_cipher() -> None:
@@ -222,7 +215,7 @@ def test_a_registry_without_secrets_never_loads_the_cipher() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_many_are_sealed_and_opened_like_one_by_one() -> None:
+def test_sealing_and_unsealing_in_bulk_equals_one_by_one() -> None:
     vault = Vault(MASTER)
     given_many = [(f"{SECRET}{number}", f"{ROW}{number}") for number in range(20)]
     sealed = vault.seal_many(given_many)
@@ -241,7 +234,7 @@ def test_one_bad_secret_among_many_is_named() -> None:
     with pytest.raises(KeyProblem, match="another row") as caught:
         vault.unseal_many([sealed[0], (sealed[1][0], "token:other:1"), sealed[2]])
     assert SECRET not in "".join(traceback.format_exception(caught.value))
-    with pytest.raises(KeyProblem, match="cut short"):
+    with pytest.raises(KeyProblem, match="truncated"):
         vault.unseal_many([(sealed[0][0][:20], ROW)])
     with pytest.raises(KeyProblem, match="the current key is"):
         Vault(OTHER_KEY).unseal_many(sealed)

@@ -1,6 +1,6 @@
-"""The wire event as an object: what ``parse`` returns and ``build`` makes.
+"""The wire event as an object, as returned by ``parse`` and ``build``.
 
-A leaf of the protocol: the signature and the wire form both use it and it calls neither.
+The bottom module of the protocol: the signature and the wire form both use it, and it calls neither.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 
 class WireEvent(NamedTuple):
-    """One event on the wire, checked against the schema but not yet against any job.
+    """An event on the wire, checked against the schema but not yet against any job.
 
     Attributes:
         seq: its number within the job, from 1.
         job_id: the job that it is about.
         event: its kind.
-        timestamp: the time that its author gives; nothing is decided from it.
+        timestamp: the time that its author gives; not used in any decision.
         detail: one line for people, possibly empty.
         data: the payload's ``data`` unchanged, with ``attempt``, ``hmac_kid`` and ``hmac_sig``.
-        attempt: the claim under which it was signed; None when it names none.
-        kid: the version of the token that it is signed with; 1 when it names none.
-        signature: ``data.hmac_sig`` unchanged; None when there is none.
+        attempt: the attempt under which it was signed; None if not given.
+        kid: the version of the token that it is signed with; 1 if not given.
+        signature: ``data.hmac_sig`` unchanged; None if there is none.
         payload: the whole parsed object.
         message: the signed bytes: the canonical form without ``data.hmac_sig``.
-        text: the wire form on one line: as received, with line breaks between JSON's tokens replaced by blanks.
-        digest: SHA-256 of ``message``: two events are the same event when their digests are equal.
+        text: the wire form on one line: as received, with line breaks between JSON tokens replaced by spaces.
+        digest: SHA-256 of ``message``: two events are the same event if their digests are equal.
     """
 
     seq: int

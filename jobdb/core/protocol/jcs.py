@@ -1,10 +1,10 @@
-"""The canonical form of a payload: RFC 8785 (JCS) of all but ``data.hmac_sig``.
+"""The canonical form of a payload: RFC 8785 (JCS) of everything except ``data.hmac_sig``.
 
-Called when an event is built or parsed; calls ``json``, whose ``dumps(sort_keys=True)`` differs from RFC 8785 in two
-places only: how floating-point numbers are written, and the order of keys beyond ASCII (RFC 8785 sorts by UTF-16 code
-units, Python by code points). A payload that has neither takes the fast path. Both escape the same characters in the
-same way. A flat ``data`` has a faster path still. What has floats is written here and not by the ``rfc8785`` package,
-which takes three times as long for it; the tests compare the two.
+Called when an event is built or parsed; calls ``json``, whose ``dumps(sort_keys=True)`` differs from RFC 8785 in only
+two ways: the format of floating-point numbers, and the order of keys beyond ASCII (RFC 8785 sorts by UTF-16 code
+units, Python by code points). A payload that has neither takes the fast path; both escape the same characters in the
+same way. A flat ``data`` has an even faster path. Payloads with floats are serialized here and not by the ``rfc8785``
+package, which takes three times as long; the tests compare the two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .limits import MAX_DEPTH, MAX_PAYLOAD_BYTES, MAX_SEQ, MalformedPayload
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# No check for cycles here: _validate has refused them before.
+# No check for cycles: _validate has already refused them.
 _SORTED = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 )
@@ -29,14 +29,14 @@ def canonical(payload: Mapping[str, Any]) -> bytes:
     """Return the bytes that are signed.
 
     Args:
-        payload: the whole event; a ``hmac_sig`` in its ``data`` is left out.
+        payload: the whole event; ``hmac_sig`` in its ``data`` is omitted.
 
     Returns:
         UTF-8 without a final newline.
 
     Raises:
         MalformedPayload: it has no canonical form: it contains a value that JSON cannot represent, a key that is not a
-            string, an integer beyond ±(2**53 - 1), NaN or infinity, a lone surrogate, or it is too deep.
+            string, an integer beyond ±(2**53 - 1), NaN or infinity, a lone surrogate, or too many levels.
 
     Source: RFC 8785, section 3.2.
     """
@@ -45,20 +45,20 @@ def canonical(payload: Mapping[str, Any]) -> bytes:
     try:
         return (_SORTED.encode(signed) if has_fast_path else _serialize(signed)).encode()
     except UnicodeEncodeError:
-        raise MalformedPayload("a string holds a lone surrogate") from None
+        raise MalformedPayload("a string contains a lone surrogate") from None
 
 
 def canonical_flat(data: dict[str, Any]) -> str | None:
     """Return the canonical form of an object that contains only strings, integers, booleans and null.
 
-    Nearly every event's ``data`` is one; this takes a single pass over it. Lone surrogates are left in: encoding finds
-    them.
+    Nearly every event's ``data`` is such an object; this takes a single pass over it. Lone surrogates are not detected
+    here: encoding finds them.
 
     Args:
-        data: the ``data`` of a payload; ``hmac_sig`` is left out.
+        data: the ``data`` of a payload; ``hmac_sig`` is omitted.
 
     Returns:
-        None when it is not such an object or may have no canonical form: ``canonical`` decides.
+        The canonical form; None if it is not such an object or may have no canonical form: ``canonical`` decides.
     """
     parts = []
     try:
@@ -98,7 +98,7 @@ def without_signature(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _serialize(value: Any) -> str:
-    """Return the canonical form of a value that ``_validate`` has passed, so it is not too deep for a recursion."""
+    """Return the canonical form of a value that passed ``_validate`` and so is not too deep for recursion."""
     kind = type(value)
     if kind is float:
         return _number(value)
@@ -119,10 +119,10 @@ def _utf16(name: str) -> bytes:
 
 
 def _number(value: float) -> str:
-    """Return a double as ECMAScript writes it. Source: ECMA-262, Number::toString.
+    """Return a double in ECMAScript's format. Source: ECMA-262, Number::toString.
 
-    Python's ``repr`` has the same digits, the fewest that lead back to the double. It differs in where the exponent
-    begins, how that is written, and in the ``.0`` of whole numbers.
+    Python's ``repr`` has the same digits, the shortest that round-trip. It differs in when it uses an exponent, in the
+    exponent's format, and in the ``.0`` of whole numbers.
     """
     text = repr(value)
     mantissa, has_exponent, power = text.partition("e")
@@ -138,7 +138,7 @@ def _number(value: float) -> str:
 
 
 def _validate(payload: dict[str, Any]) -> bool:
-    """Return whether the payload has neither floats nor keys beyond ASCII. No recursion: level by level.
+    """Return whether the payload has neither floats nor keys beyond ASCII; iterate level by level, without recursion.
 
     Raises:
         MalformedPayload: see ``canonical``.
@@ -153,7 +153,7 @@ def _validate(payload: dict[str, Any]) -> bool:
         if depth > MAX_DEPTH:
             raise MalformedPayload(f"it is nested deeper than {MAX_DEPTH} levels")
         if seen > MAX_PAYLOAD_BYTES:
-            # More objects than bytes: a structure that contains itself.
+            # More objects than bytes: the structure contains itself.
             raise MalformedPayload(f"it is larger than {MAX_PAYLOAD_BYTES} bytes")
         below: list[dict[str, Any] | list[Any]] = []
         for container in level:
@@ -179,6 +179,6 @@ def _validate(payload: dict[str, Any]) -> bool:
                         raise MalformedPayload("a number is not finite")
                     has_fast_path = False
                 else:
-                    raise MalformedPayload("it holds a value that is not JSON's")
+                    raise MalformedPayload("it contains a value that JSON cannot represent")
         level = below
     return has_fast_path

@@ -1,7 +1,7 @@
 """Signatures: HMAC-SHA256 (RFC 2104, FIPS 180-4) over the canonical form, in lower-case hex.
 
-Called when an event is built and when it is accepted; calls ``hmac`` and ``json``. A token is neither kept here nor
-named in any error.
+Called when an event is built and when it is accepted; calls ``hmac`` and ``json``. A token is neither stored here nor
+shown in any error.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def sign(message: bytes, token: str) -> str:
         64 lower-case hex digits.
 
     Raises:
-        InvalidInput: the token is empty or has no UTF-8 form.
+        InvalidInput: the token is empty or cannot be encoded as UTF-8.
     """
     if not token:
-        raise InvalidInput("the token is empty and a signature needs a secret", advice="rotate the job's token")
+        raise InvalidInput("the token is empty, and a signature needs a secret", advice="rotate the job's token")
     try:
         key = token.encode()
     except UnicodeEncodeError:
@@ -45,13 +45,13 @@ def verify(event: WireEvent, token: str, *, legacy: bool = False) -> bool:
     Args:
         event: the event, as ``parse`` returns it.
         token: the job's secret of the version that the event names.
-        legacy: accept the form of the old registry's agents as well, for a token that was imported: they sign
+        legacy: also accept the form that the old registry's agents sign, for an imported token:
             ``json.dumps(payload, sort_keys=True, separators=(",", ":"))`` with ASCII escapes. Both forms determine
             every value of the payload, so neither lets another payload through.
 
     Returns:
-        False also for an event without a signature, and for an empty token, which is not a secret. The comparison
-        takes the same time wherever the signatures differ.
+        True if the signature verifies; False also for an event without a signature and for an empty token, which is
+        not a secret. The comparison takes constant time.
     """
     claimed = event.signature
     if claimed is None or not token or not claimed.isascii():

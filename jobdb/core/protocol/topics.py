@@ -1,9 +1,9 @@
-"""MQTT topics: where a job's events go, which topics are valid, and which filter covers which.
+"""MQTT topics: the topic of a job's events, which topics are valid, and matching filters.
 
 Called when a job is registered or imported, by accept, and by the relay and the subscriber. Pure. Sources: MQTT 5,
-sections 1.5.4 (UTF-8 strings) and 4.7 (topic names and filters). Where the standard only advises against something but
-brokers disconnect for it, it is refused as well: mosquitto does so for control characters, non-characters and topics of
-more than 201 levels, and a client that is disconnected for one topic loses all the others.
+sections 1.5.4 (UTF-8 strings) and 4.7 (topic names and filters). If the standard only advises against something but
+brokers disconnect for it, it is refused as well: Mosquitto does so for control characters, non-characters and topics of
+more than 201 levels, and a client that is disconnected because of one topic loses all the others.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ def events_topic(prefix: str) -> str:
 
 
 def topic_prefix_error(prefix: str) -> str | None:
-    """Return why a job's topic cannot begin with this prefix; None when it can.
+    """Return why a job's topic cannot begin with this prefix, or None if it can.
 
-    The sentence follows the word "topic_prefix".
+    The result completes a sentence that begins with "topic_prefix".
     """
     if not prefix:
         return "is empty"
     if len(prefix) > MAX_PREFIX_CHARS:
-        return f"has {len(prefix):,} characters; at most {MAX_PREFIX_CHARS:,} fit"
+        return f"has {len(prefix):,} characters; at most {MAX_PREFIX_CHARS:,} are allowed"
     return topic_error(events_topic(prefix))
 
 
 def is_valid_topic(topic: str) -> bool:
-    """Return whether events can be published on a topic and subscribed to; the records of old jobs may name any."""
+    """Return whether a topic can be published and subscribed to; the records of old jobs may name any."""
     return topic_error(topic) is None
 
 
 def topic_error(topic: str) -> str | None:
-    """Return why a topic cannot be published on and subscribed to; None when it can.
+    """Return why a topic cannot be published or subscribed to, or None if it can.
 
-    The sentence follows the topic's name.
+    The result completes a sentence that begins with the topic's name.
     """
     if not topic:
         return "is empty"
@@ -70,12 +70,12 @@ def topic_error(topic: str) -> str | None:
 
 
 def _has_noncharacter(text: str) -> bool:
-    """Return whether a text has one of the last two code points of a Unicode plane, which are not characters."""
+    """Return whether a text contains one of the last two code points of a Unicode plane, which are not characters."""
     return any(ord(char) & 0xFFFE == 0xFFFE for char in text)
 
 
 def topic_matches(topic_filter: str, topic: str) -> bool:
-    """Return whether a topic filter covers a topic.
+    """Return whether a topic filter matches a topic.
 
     Example:
         >>> topic_matches("jobdb/jobs/+/events", "jobdb/jobs/abc12345/events")

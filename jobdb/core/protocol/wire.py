@@ -1,4 +1,4 @@
-"""The wire event: from bytes to a checked object, and from arguments to the line that is sent.
+"""The parser and the builder of wire events: bytes to a checked object, and arguments to the line that is sent.
 
 Called by the registry (publish, accept), tickets and the import; calls the canonical form and the signature. Pure: no
 clock, database, file or network. The rules are those of docs/job-protocol.md.
@@ -44,7 +44,7 @@ _INVALID_JOB_ID = f"job_id is not 1 to {MAX_JOB_ID_CHARS} letters, digits, '.', 
 
 
 def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
-    """Read one wire event from an untrusted sender.
+    """Parse one wire event from an untrusted sender.
 
     Args:
         payload: the bytes of the message, its text, or the decoded object.
@@ -53,10 +53,10 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
         The event. Its signature is not checked here.
 
     Raises:
-        MalformedPayload: it is not UTF-8 JSON, not the schema, or too large.
+        MalformedPayload: it is not JSON in UTF-8, does not conform to the schema, or is too large.
         UnsupportedVersion: it is JSON of another ``schema_version``.
 
-    No other exception leaves this function, whatever it is given. Source: RFC 8259, RFC 7493 (I-JSON).
+    No other exception is raised, whatever the payload. Source: RFC 8259, RFC 7493 (I-JSON).
     """
     text = _text(payload)
     _check_values(text)
@@ -77,7 +77,7 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
     message = canonical(decoded)
     signature = data.get("hmac_sig") if type(data) is dict else None
     if signature is not None and (type(signature) is not str or not signature.isascii()):
-        canonical({"": {"": signature}})  # not signed, but it must be JSON like everything else, at its own depth
+        canonical({"": {"": signature}})  # not signed, but it must be valid JSON too, at its own depth
     if version != SCHEMA_VERSION:
         job_id = decoded.get("job_id")
         raise UnsupportedVersion(version, job_id if type(job_id) is str and _is_job_id(job_id) else None)
@@ -110,7 +110,7 @@ def build(
     kid: int | None,
     token: str | None,
 ) -> WireEvent:
-    """Build one wire event, signed when a token is given.
+    """Build one wire event, signed if a token is given.
 
     Args:
         job_id: the job that it is about.
@@ -118,9 +118,9 @@ def build(
         event: its kind.
         timestamp: an RFC 3339 date-time, by convention ``YYYY-MM-DDTHH:MM:SSZ``.
         detail: one line for people; may be empty.
-        data: anything that JSON can represent; ``attempt``, ``hmac_kid`` and ``hmac_sig`` are stamped into a copy.
-        attempt: the claim under which it is published; None before the job was first claimed.
-        kid: the version of the token; None leaves it out, which means 1.
+        data: JSON-serializable; ``attempt``, ``hmac_kid`` and ``hmac_sig`` are added to a copy.
+        attempt: the attempt of the claim under which it is published; None before the job was first claimed.
+        kid: the version of the token; None omits it, which means 1.
         token: the job's secret; None leaves the event unsigned.
 
     Returns:
@@ -137,7 +137,7 @@ def build(
     if kid is not None or "hmac_kid" in stamped:
         _set_reserved(stamped, "hmac_kid", kid)
     if "hmac_sig" in stamped:
-        raise InvalidInput("data must not contain 'hmac_sig': the signature is made here", advice="leave it out")
+        raise InvalidInput("data must not contain 'hmac_sig': the signature is computed here", advice="leave it out")
     payload: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "seq": seq,
@@ -154,7 +154,7 @@ def build(
         try:
             message = canonical(payload)
         except MalformedPayload:
-            # Tuples, enumerations and the like have a JSON form: encode them, and use what a reader would see.
+            # Tuples, enumerations and the like have a JSON form: encode them, and use what a reader would decode.
             text = _encode(payload)
             _check_values(text)
             payload = _decode(text)
@@ -173,7 +173,7 @@ def build(
 
 
 def _build_flat(payload: dict[str, Any], data: dict[str, Any], token: str | None) -> WireEvent | None:
-    """Finish ``build`` for a flat ``data``; None for any other. Both forms are put together from the same parts."""
+    """Finish ``build`` for a flat ``data``; None for any other. Both forms are assembled from the same parts."""
     data_text = canonical_flat(data)
     if data_text is None:
         return None
@@ -204,7 +204,7 @@ def _message(data_text: str, detail_text: str, seq: int, job_id: str, kind: Even
 def _check_fields(
     payload: dict[str, Any], data: dict[str, Any]
 ) -> tuple[int, str, EventKind, str, str, int | None, int]:
-    """Check the fields of a version 1 payload, for parse and build alike.
+    """Check the fields of a version 1 payload, for both parse and build.
 
     Returns:
         seq, job_id, event, timestamp, detail, attempt, kid.
@@ -276,7 +276,7 @@ def _text(payload: bytes | bytearray | str | Mapping[str, Any]) -> str:
         except MalformedPayload:
             raise
         except Exception:
-            # A foreign mapping may raise anything at all.
+            # A foreign mapping may raise any exception.
             raise MalformedPayload("it is a mapping that cannot be read") from None
         _check_size(text)
         return text
@@ -293,14 +293,14 @@ def _check_size(text: str) -> None:
 
 def _check_values(text: str) -> None:
     if has_more_values(text, MAX_VALUES):
-        raise MalformedPayload(f"it holds more than {MAX_VALUES} values")
+        raise MalformedPayload(f"it contains more than {MAX_VALUES} values")
 
 
 def _utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise MalformedPayload("a string holds a lone surrogate") from None
+        raise MalformedPayload("a string contains a lone surrogate") from None
 
 
 def _decode(text: str) -> Any:
@@ -310,16 +310,16 @@ def _decode(text: str) -> Any:
         # problem.doc is the payload; the chain is cut so that no traceback shows it.
         raise MalformedPayload(f"it is not JSON (at character {problem.pos})") from None
     except RecursionError:
-        raise MalformedPayload("it is nested too deep") from None
+        raise MalformedPayload("it is nested too deeply") from None
 
 
 def _encode(payload: dict[str, Any]) -> str:
     try:
         return _COMPACT.encode(payload)
     except RecursionError:
-        raise MalformedPayload("it is nested too deep") from None
+        raise MalformedPayload("it is nested too deeply") from None
     except (TypeError, ValueError):
-        raise MalformedPayload("it holds a value that is not JSON's, or itself") from None
+        raise MalformedPayload("it contains a value that JSON cannot represent, or itself") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -330,7 +330,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(literal: str) -> int:
-    # The length first: int() of a long literal takes quadratic time, or raises.
+    # Check the length first: int() of a long literal takes quadratic time, or raises.
     if len(literal) <= _LONGEST_INTEGER:
         number = int(literal)
         if -MAX_SEQ <= number <= MAX_SEQ:
@@ -345,7 +345,7 @@ def _constant(_: str) -> NoReturn:
 def _set_reserved(data: dict[str, Any], name: str, value: int | None) -> None:
     if name in data and (type(data[name]) is not int or data[name] != value):
         raise InvalidInput(
-            f"data sets the reserved name {name!r} to another value than the event's", advice="leave it out"
+            f"data sets the reserved name {name!r} to a value that differs from the event's", advice="leave it out"
         )
     if value is not None:
         data[name] = value

@@ -1,4 +1,4 @@
-"""Pauses that grow: between tries of a verb, a connection or a question to a server that is away."""
+"""Growing pauses between attempts to run a verb, to connect, or to query a server that does not answer."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import random
 
 
 class Backoff:
-    """A pause that grows with each time that it is asked for, up to a bound.
+    """A pause that grows with each use, up to a limit.
 
     Args:
         first_sec: the first pause, in seconds.
-        longest_sec: the longest one, in seconds.
-        factor: by how much each is longer than the one before.
+        longest_sec: the longest pause, in seconds.
+        factor: the ratio of each pause to the previous one.
 
     Attributes:
         pause_sec: the next pause, in seconds.
@@ -32,9 +32,9 @@ class Backoff:
         return pause
 
     def next_jittered(self) -> float:
-        """Return a random part, at least half, of the next pause: rivals that met once shall not meet again."""
+        """Return between half and all of the next pause, at random, so that competitors do not collide again."""
         return random.uniform(0.5, 1) * self.next()
 
     def reset(self) -> None:
-        """Begin with the first pause again."""
+        """Start with the first pause again."""
         self.pause_sec = self._first_sec

@@ -1,7 +1,7 @@
-"""The outcome of a commit: durable, refused, or lost with its answer and then asked about.
+"""The commit of a transaction, and the search for its outcome if the server's answer is lost.
 
 A commit whose answer was lost is recognized by the mark that each transaction leaves (``mark_writer``): the server is
-asked on another connection whether it was kept. Called by the store at the end of a block.
+asked on another connection whether it was kept. Called by the store at the end of a transaction.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def commit(connection: Connection, xid: str | None, address: Address, *, started
 
     Args:
         connection: in the transaction.
-        xid: the transaction's id; None: it has written nothing.
-        address: the server, should the connection break.
-        started: when the transaction was asked for, by ``time.monotonic()``.
+        xid: the transaction's id; None if it has written nothing.
+        address: the server, to connect again if the connection breaks.
+        started: when the transaction was requested, by ``time.monotonic()``.
         busy_sec: how long to wait for a server that does not answer, in seconds.
 
     Raises:
         RolledBack: nothing was kept; the verb can be run again.
-        Unavailable: the connection broke, and the outcome could not be learned.
+        Unavailable: the connection broke, and the outcome could not be determined.
         SyncFailed: committed, and the server's synchronous standby did not confirm it.
     """
     connection.warnings.clear()
@@ -47,7 +47,7 @@ def commit(connection: Connection, xid: str | None, address: Address, *, started
         connection.execute(b"COMMIT", prepare=False)
     except psycopg.Error as error:
         if xid is None:
-            return  # nothing was written, and what was read is read
+            return  # nothing was written, and the rows have been read already
         if not connection_lost(error):
             roll_back(connection)
             raise translate(error, address.display_url, time.monotonic() - started) from error
@@ -57,13 +57,13 @@ def commit(connection: Connection, xid: str | None, address: Address, *, started
             ) from error
     if xid is not None and (why := sync_standby_warning(connection)):
         raise SyncFailed(
-            f"{address.display_url} has committed this and no synchronous standby has confirmed it ({why}): a "
-            "failover may lose it. Bring the standby back, and read the state before going on"
+            f"{address.display_url} has committed this, but no synchronous standby has confirmed it ({why}): a "
+            "failover may lose it. Restore the standby, and read the state before you continue"
         )
 
 
 def was_committed(address: Address, lost: Connection, xid: str, *, busy_sec: float) -> bool:
-    """Ask the server what became of a transaction whose commit was not answered.
+    """Ask the server whether a transaction whose commit was not answered was committed.
 
     Args:
         address: the server.
@@ -78,7 +78,7 @@ def was_committed(address: Address, lost: Connection, xid: str, *, busy_sec: flo
     while True:
         try:
             with address.connect() as connection:
-                # Two statements: what the second sees must be later than what the first found ended.
+                # Two statements: the second must read a snapshot taken after the first found the transaction ended.
                 if _fetch_one(connection, DIALECT.writer_is_active, transaction=xid) == (False,):
                     known = _fetch_one(connection, DIALECT.last_commit, client=lost.client)
                     return known == (lost.transaction_count,)
@@ -88,8 +88,8 @@ def was_committed(address: Address, lost: Connection, xid: str, *, busy_sec: flo
             break
         time.sleep(backoff.next())
     raise Unavailable(
-        f"the connection to {address.display_url} broke at the commit, and the server does not say what became of it: "
-        "the verb may have been done or not. Read the state before going on"
+        f"the connection to {address.display_url} broke at the commit, and the server does not report its outcome: "
+        "the verb may or may not have been done. Read the state before you continue"
     )
 
 

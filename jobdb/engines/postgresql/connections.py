@@ -1,9 +1,9 @@
-"""A PostgreSQL server's address, and a connection to it with what is known of its session.
+"""The address of a PostgreSQL server, and a connection to it with the properties of its session.
 
 Called by the pool, the listener and the migrations.
 
-TLS, passwords and whatever else libpq knows come through the URL or libpq's environment (``PGPASSWORD``,
-``PGSSLMODE``, a passfile, …). Source: https://www.postgresql.org/docs/current/libpq-connect.html
+TLS, passwords and all other options of libpq come from the URL or libpq's environment (``PGPASSWORD``, ``PGSSLMODE``,
+a password file, …). Source: https://www.postgresql.org/docs/current/libpq-connect.html
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class PoolSlot:
-    """A connection's place in the pool; free again when the connection is closed or nothing refers to it any more.
+    """A connection's place in the pool; free again when the connection is closed or no longer referenced.
 
     Attributes:
-        free: the connection is closed, and only a traceback may refer to it still.
+        free: the connection is closed, although something, such as a traceback, may still refer to it.
     """
 
     __slots__ = ("__weakref__", "free")
@@ -36,12 +36,12 @@ class PoolSlot:
 
 
 class SessionInfo(NamedTuple):
-    """The server's session behind a connection, as it was found.
+    """The properties of the server's session behind a connection.
 
     Attributes:
-        direct: the session belongs to this connection alone; a pooler lends it to others otherwise.
-        configured_commit: `synchronous_commit` as the server is configured for this role and database.
-        configured_path: `search_path` likewise.
+        direct: the session belongs to this connection alone; otherwise a pooler may lend it to others.
+        configured_commit: `synchronous_commit` as configured on the server for this role and database.
+        configured_path: `search_path` as configured there.
     """
 
     direct: bool
@@ -54,7 +54,7 @@ class TransactionMode(NamedTuple):
 
     Attributes:
         begin: the statement that begins it.
-        writes: what it commits may have to be durable.
+        writes: it may write, so its commit may have to be durable.
     """
 
     begin: str
@@ -62,15 +62,15 @@ class TransactionMode(NamedTuple):
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection, by a name of its own, that counts its transactions.
+    """A connection with a name of its own, which counts its transactions.
 
     Attributes:
         client: its name.
-        transaction_count: how many transactions it has begun.
+        transaction_count: the number of transactions it has begun.
         warnings: the server's last warnings: SQLSTATE and text.
         session: the server's session behind it.
-        begin_statements: the statements that begin each kind of transaction, with its settings; made when first needed.
-        slot: its place in the pool; None outside of it.
+        begin_statements: the statements that begin each kind of transaction, with its settings; built on first use.
+        slot: its place in the pool; None outside a pool.
         idle_since: when it was last used, by ``time.monotonic()``.
     """
 
@@ -83,30 +83,30 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     idle_since = 0.0
 
     def __del__(self, _warn: object = None) -> None:
-        """Warn of nothing: an exception may cut a verb off at any step. libpq closes it, and in a child it does not."""
+        """Suppress psycopg's warning: an exception can interrupt a verb. libpq closes it, except in a forked child."""
 
 
 def roll_back(connection: Connection) -> None:
-    """End a connection's transaction, if it has one; a broken connection has none any more."""
+    """Roll back a connection's transaction, if there is one; a broken connection no longer has one."""
     if not connection.closed:
         with suppress(psycopg.Error):
             connection.execute(b"ROLLBACK")
 
 
 MIN_SERVER_RELEASE = 14
-"""The oldest release whose SQL the schema and the statements keep to."""
+"""The oldest release that supports the SQL of the schema and the statements."""
 
 CONNECT_SEC = 10
 
-# A server whose host vanished says nothing, and a verb must not wait for it for hours: given up after half a minute.
+# A server whose host has vanished sends nothing. Verbs must not wait for it for hours: they give up after 30 seconds.
 _KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
 
-# A library without a say in logging: its warnings would go to stderr although the caller gets the error.
+# Without a handler, psycopg's warnings would go to stderr although the caller gets the error.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 class Address:
-    """A server's address, which shows no password.
+    """A server's address; its representation contains no password.
 
     Args:
         url: ``postgresql://…``.
@@ -120,7 +120,7 @@ class Address:
         try:
             self._parameters = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
-            # libpq's own words quote what it stumbled over, and that can be a part of the password.
+            # libpq's message quotes the invalid part, which can be a part of the password.
             raise InvalidInput(
                 f"{display_url} is not a URL that PostgreSQL can read; write postgresql://USER@HOST:PORT/NAME with the "
                 "password in ~/.pgpass; one in the URL needs %40 %3A %2F %25 for @ : / and %"
@@ -135,17 +135,17 @@ class Address:
 
         Raises:
             DatabaseMissing: the server has no such database.
-            Unavailable: the server cannot be reached or refuses us.
-            Unusable: it is too old, or does not hold Unicode text.
+            Unavailable: the server cannot be reached or refuses the connection.
+            Unusable: it is too old, or the database does not store Unicode text.
         """
         try:
             connection = Connection.connect(**self.parameters())
         except psycopg.OperationalError as error:
-            # libpq gives no SQLSTATE for a connection that it did not get.
+            # libpq reports no SQLSTATE for a connection that failed.
             what = connection_error_text(error)
             if 'FATAL: database "' in what and "does not exist" in what:
                 raise DatabaseMissing(
-                    f"{self.display_url}: {what}. Make it with createdb, then 'jobdb init'"
+                    f"{self.display_url}: {what}. Create it with 'createdb', then run 'jobdb init'"
                 ) from error
             raise Unavailable(
                 f"cannot connect to {self.display_url}: {what}. Check host, port, user and password, and that the "
@@ -166,7 +166,7 @@ class Address:
             **self._parameters,
             "client_encoding": "UTF8",
             "autocommit": True,
-            "prepare_threshold": None,  # until the session is known to be ours alone
+            "prepare_threshold": None,  # until the session is known to be direct
         }
 
     def _check_server(self, connection: Connection) -> None:
@@ -174,4 +174,4 @@ class Address:
         if release < MIN_SERVER_RELEASE:
             raise Unusable(f"{self.display_url} runs PostgreSQL {release}; jobdb needs {MIN_SERVER_RELEASE} or newer")
         if connection.info.parameter_status("server_encoding") != "UTF8":
-            raise Unusable(f"{self.display_url} does not hold Unicode text; make the database with ENCODING 'UTF8'")
+            raise Unusable(f"{self.display_url} does not store Unicode text; create the database with ENCODING 'UTF8'")

@@ -1,4 +1,4 @@
-"""PostgreSQL's own statements, those that replace a verb's of the same name, and the form in which each is sent."""
+"""The dialect: PostgreSQL's own statements, its replacements for others, and the form in which statements are sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..statements import Statement, StatementSet, psycopg_text
 
 
 class DialectStatements(StatementSet):
-    """The statements of ``dialect.sql`` that PostgreSQL alone has; its other ones replace those of the same name."""
+    """The statements of ``dialect.sql`` that only PostgreSQL has; the others there replace those of the same name."""
 
     lock_jobs: Statement
     now_ms: Statement
@@ -35,7 +35,7 @@ class Form(NamedTuple):
 
     Attributes:
         text: its SQL in psycopg's parameter style.
-        notifies: whether somebody may be waiting for what it changes.
+        notifies: somebody may be waiting for the change that it makes.
     """
 
     text: bytes
@@ -43,7 +43,7 @@ class Form(NamedTuple):
 
 
 class PsycopgForms(dict[Statement, Form]):
-    """The form of each statement that was executed; the dialect's where it has one of the same name."""
+    """The form of each statement that was executed; that of the dialect's statement if one has the same name."""
 
     def __missing__(self, statement: Statement) -> Form:
         text = DIALECT.load().get(statement.name, statement).text

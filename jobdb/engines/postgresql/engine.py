@@ -1,4 +1,4 @@
-"""The engine over PostgreSQL: each verb is run again when it is known not to have been done."""
+"""The engine for PostgreSQL: a verb is run again if it is known not to have been done."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LONGEST_PAUSE_SEC = 0.5
 
 
 def retry_rolled_back(_name: str, run: Verb) -> Verb:
-    """Wrap a verb so that it runs until it was done, was refused, or the store's ``busy_sec`` are over.
+    """Wrap a verb so that it is retried until it succeeds or is refused, or the store's ``busy_sec`` have passed.
 
-    Only after RolledBack: a deadlock or a lost connection of which the server kept nothing. A verb whose outcome is
-    unknown is never repeated.
+    It is retried only after RolledBack: a deadlock, or a lost connection after which the server has kept nothing. A
+    verb whose outcome is unknown is never repeated.
     """
 
     @wraps(run)
@@ -45,4 +45,4 @@ def retry_rolled_back(_name: str, run: Verb) -> Verb:
 
 
 PostgresEngine = with_verbs(Engine, retry_rolled_back)
-"""The engine, each of whose verbs is run again after :class:`RolledBack`."""
+"""The engine whose verbs are retried after :class:`RolledBack`."""

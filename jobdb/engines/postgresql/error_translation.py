@@ -1,6 +1,6 @@
-"""The translation of what psycopg raises into jobdb's errors: in one place, so that no verb leaks a driver's exception.
+"""Translation of psycopg's exceptions into jobdb's errors, in one place, so that no verb leaks a driver's exception.
 
-The text of an error is the server's primary message: its details can hold the values of a row.
+The text of an error is the server's primary message, because its details can contain the values of a row.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ...errors import (
 )
 
 _RACE_CONSTRAINTS = frozenset({"jobs_by_idempotency_key", "events_job_seq_key", "subscriptions_job_subscriber_key"})
-"""Violated when two writers insert what neither could lock, as it was not there yet: the second one tries again."""
+"""Violated if two writers insert a row that neither could lock, since it did not exist yet: the second one retries."""
 
 
 class RolledBack(Unavailable):
-    """Nothing of the verb was kept, for a temporary reason: it can be run again as if it had never been."""
+    """The verb was rolled back for a temporary reason: it can be run again."""
 
 
 _RETRYABLE = (
@@ -42,18 +42,18 @@ _RETRYABLE = (
 
 
 def message(error: psycopg.Error) -> str:
-    """Return what happened, on one line, without the values of rows."""
+    """Return the text of an error, on one line, without the values of rows."""
     text = error.diag.message_primary or str(error).partition("\nDETAIL")[0]
     return " ".join(text.split())
 
 
 def connection_error_text(error: psycopg.Error) -> str:
-    """Return why there was no connection, on one line without a full stop, and without libpq's question after it."""
+    """Return the text of a connection error, on one line, without a final period and libpq's question."""
     return re.sub(r" Is the server running [^?]*\?", "", message(error)).rstrip(" .")
 
 
 def connection_lost(error: psycopg.Error) -> bool:
-    """Return whether the connection is gone, rather than one statement refused."""
+    """Return whether the connection is lost, as opposed to one statement refused."""
     sqlstate = error.sqlstate
     if sqlstate is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
@@ -61,17 +61,17 @@ def connection_lost(error: psycopg.Error) -> bool:
 
 
 def _in_recovery(error: psycopg.Error) -> bool:
-    """Return whether a standby refused to begin a transaction that writes, in whatever language it said so."""
-    where = error.diag.source_function or ""  # what checks the value of transaction_read_only, called so or so
+    """Return whether a standby refused to begin a transaction that writes, in any language of its messages."""
+    where = error.diag.source_function or ""  # the check of transaction_read_only, whose name depends on the release
     return isinstance(error, server.FeatureNotSupported) and ("check_hook" in where or "read_only" in where)
 
 
 def translate(error: psycopg.Error, database: str, waited_sec: float) -> JobdbError:
-    """Return the jobdb error for a driver's error. Nothing of the transaction was committed.
+    """Return the jobdb error for a driver's error after which nothing of the transaction was committed.
 
     Args:
         error: the driver's error.
-        database: the database, as a message names it.
+        database: the database, as messages name it.
         waited_sec: how long the verb has taken so far, in seconds.
     """
     what = message(error)
@@ -83,7 +83,7 @@ def translate(error: psycopg.Error, database: str, waited_sec: float) -> JobdbEr
         )
     raced = isinstance(error, server.UniqueViolation) and error.diag.constraint_name in _RACE_CONSTRAINTS
     if raced or isinstance(error, _RETRYABLE) or connection_lost(error):
-        return RolledBack(f"{database}: {what}; nothing was written. Try again when the server is well")
+        return RolledBack(f"{database}: {what}; nothing was written. Try again when the server is available")
     if isinstance(error, server.ReadOnlySqlTransaction) or _in_recovery(error):
         return StorageFailed(f"{database} is read-only ({what}); name the primary server in the URL")
     if isinstance(error, server.InsufficientPrivilege):
@@ -92,7 +92,7 @@ def translate(error: psycopg.Error, database: str, waited_sec: float) -> JobdbEr
             "and USAGE on the sequences"
         )
     if isinstance(error, server.InvalidCatalogName):
-        return DatabaseMissing(f"{database}: {what}; make it with 'createdb', then run 'jobdb init'")
+        return DatabaseMissing(f"{database}: {what}; create it with 'createdb', then run 'jobdb init'")
     if isinstance(error, psycopg.DataError):
         return InvalidInput(f"PostgreSQL cannot hold a value: {what}; nothing was written")
     if error.sqlstate is not None and error.sqlstate.startswith("42"):

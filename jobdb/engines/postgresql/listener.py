@@ -1,12 +1,13 @@
-"""News that others have committed: PostgreSQL's LISTEN, on a connection and a thread of its own.
+"""Notifications of commits by others: PostgreSQL's LISTEN, on a connection and in a thread of its own.
 
-Writers notify after their commit, in a transaction of its own: NOTIFY inside of the writing one would make all commits
-of the cluster wait for each other's disk, because PostgreSQL holds one lock from the queueing to the end of the commit.
-A writer that dies in between leaves a notification out, so whoever waits looks again from time to time anyway.
+Writers notify after their commit, in a separate transaction: NOTIFY in the writing transaction would make all commits
+of the cluster wait for each other's disk, because PostgreSQL holds one lock from queueing to the end of the commit. A
+writer that dies in between sends no notification, so waiters also check again from time to time.
 Source: https://www.postgresql.org/docs/current/sql-notify.html
 
-Behind a pooler LISTEN would be left to whoever is lent the session next, and so would the notification: there the
-``Poller`` is used instead, and whoever waits looks again after a moment. Likewise on a standby, which only reads.
+Behind a pooler, LISTEN would remain in the session that is lent to the next client, which would get the notifications.
+There the ``Poller`` is used instead, and waiters check again at short intervals. The same goes for a standby, which is
+read-only.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ _LONGEST_PAUSE_SEC = 2.0
 
 
 def listen(address: Address, channel: str) -> Listener | Poller:
-    """Return what tells that others have committed: a listener, or a poller where the session may be lent to others.
+    """Return a listener for commits by others, or a poller if the server's session may be lent to other clients.
 
     Args:
         address: the server.
-        channel: where writers notify.
+        channel: the channel on which writers notify.
     """
     connection = address.connect()
     try:
@@ -55,12 +56,12 @@ def listen(address: Address, channel: str) -> Listener | Poller:
         connection.close()
         raise
     connection.close()
-    LOGGER.info("%s %s: looking every %g s instead", address.display_url, why, POLL_SEC)
+    LOGGER.info("%s %s: polling every %g s instead", address.display_url, why, POLL_SEC)
     return Poller()
 
 
 class Poller:
-    """The substitute of a listener: after a moment something may have changed."""
+    """The substitute for a listener: it reports a possible change at short intervals."""
 
     def __init__(self) -> None:
         self._closed = Flag()
@@ -72,7 +73,7 @@ class Poller:
         return self._version
 
     def wait(self, seen: int, timeout_sec: float) -> int:
-        """Wait a moment; return another version than ``seen``."""
+        """Wait for one interval at most; return a version other than ``seen``."""
         self._closed.wait(max(0.0, min(timeout_sec, POLL_SEC)))
         self._version = max(self._version, seen + 1)
         return self._version
@@ -83,20 +84,20 @@ class Poller:
 
 
 class Listener:
-    """The count of notifications, kept by a thread. Started when somebody first waits.
+    """A counter of notifications, updated by a thread. Started when a change is first waited for.
 
     Args:
         address: the server.
-        channel: where writers notify.
-        connection: a direct one, which becomes the listener's own.
+        channel: the channel on which writers notify.
+        connection: a direct connection, which the listener takes over.
     """
 
     def __init__(self, address: Address, channel: str, connection: Connection) -> None:
         self._address = address
         self._channel = channel
-        self._waiters: deque[Flag] = deque()  # of those who wait
+        self._waiters: deque[Flag] = deque()  # one per thread that waits
         self._version = 1
-        self._connection: Connection | None = self._listen(connection)  # first: a server that is away must cost nothing
+        self._connection: Connection | None = self._listen(connection)  # first, so that a failure leaks nothing
         self._stop_reader, self._stop_writer = os.pipe()
         self._thread = threading.Thread(target=self._run, name="jobdb-listener", daemon=True)
         self._thread.start()
@@ -107,7 +108,7 @@ class Listener:
         return self._version
 
     def wait(self, seen: int, timeout_sec: float) -> int:
-        """Wait until the version differs from ``seen`` or the time is over; return the current one."""
+        """Wait until the version differs from ``seen``, or for ``timeout_sec``; return the current one."""
         waiter = Flag()
         try:
             self._waiters.append(waiter)
@@ -134,7 +135,7 @@ class Listener:
         return connection
 
     def _notify_waiters(self) -> None:
-        self._version += 1  # by the listener's thread alone
+        self._version += 1  # only in the listener's thread
         for waiter in list(self._waiters):
             waiter.set()
 
@@ -148,7 +149,7 @@ class Listener:
                     with suppress(JobdbError, psycopg.Error):
                         self._connection = self._listen(self._address.connect())
                         backoff.reset()
-                        self._notify_waiters()  # what was said meanwhile was said to nobody
+                        self._notify_waiters()  # notifications sent meanwhile were lost
                 elif not self._read_notifications(self._connection):
                     return
         finally:
@@ -161,7 +162,7 @@ class Listener:
             return bool(waiting.select(pause_sec))
 
     def _read_notifications(self, connection: Connection) -> bool:
-        """Wait for the next notifications; return False when it is time to stop."""
+        """Wait for the next notifications; return False if a stop is requested."""
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._stop_reader, selectors.EVENT_READ)
             waiting.register(connection.fileno(), selectors.EVENT_READ)

@@ -1,7 +1,7 @@
-"""The values of a query's rows: text, numbers, bytes, booleans and NULL alone, as on SQLite.
+"""The conversion of a query's values: only text, numbers, bytes, booleans and NULL, as on SQLite.
 
-The driver would make Python objects of dates, intervals, UUIDs, arrays and JSON, which no output format has, and refuse
-what Python cannot hold, such as the year 10000. So all of them stay as the server writes them.
+The driver would convert dates, intervals, UUIDs, arrays and JSON to Python objects, which no output format has, and
+refuse values that Python cannot represent, such as the year 10000. So all of these stay text as the server writes it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from psycopg.types.string import TextLoader
 
 _NATIVE_TYPES = frozenset({"bool", "bytea", "int2", "int4", "int8", "oid", "float4", "float8", "numeric"})
 _MAX_INTEGER_DIGITS = 300
-"""More is text: converting takes a time that grows with the square."""
+"""Longer integers stay text: the time of a conversion grows with the square of the length."""
 
 
 class NumberLoader(Loader):
-    """Load ``numeric`` as SQLite has it: a whole number as an integer, another as a double."""
+    """A loader of ``numeric`` values as on SQLite: whole numbers as integers, others as doubles."""
 
     def load(self, data: Buffer) -> int | float | str:
         text = bytes(data).decode("ascii")
@@ -29,10 +29,10 @@ class NumberLoader(Loader):
 
 
 def register_plain_loaders(adapters: AdaptersMap) -> None:
-    """Let a cursor load plain values only.
+    """Make a cursor load plain values only.
 
     Args:
-        adapters: the cursor's own.
+        adapters: the cursor's adapters.
     """
     for kind in psycopg.adapters.types:
         if kind.name not in _NATIVE_TYPES:

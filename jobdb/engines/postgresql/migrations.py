@@ -1,7 +1,8 @@
-"""Migrations of a PostgreSQL database: making the tables, and bringing older ones to the current schema.
+"""The migrations of a PostgreSQL database: they create the tables, or upgrade older ones to the current schema.
 
-All steps are one transaction, under an advisory lock, so that two who migrate at once do it once. The tables lie in
-the first schema of the search path. A copy beforehand is the server's business: pg_dump, or its own backups.
+All steps are one transaction, under an advisory lock: if two processes migrate at the same time, one does and the other
+finds it done. The tables are in the first schema of the search path. No backup is made: use pg_dump, or the server's
+own backups.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ MIGRATIONS = MigrationStatements(Path(__file__).with_name("migrations.sql"))
 
 
 def migrate_postgresql(url: str) -> list[int]:
-    """Bring a database to the current schema; all steps or none.
+    """Migrate a database to the current schema; all steps or none.
 
     Args:
         url: ``postgresql://…``; the role must be allowed to create tables.
 
     Returns:
-        The numbers of the migrations that were applied; none when there was nothing to do.
+        The numbers of the migrations that were applied; empty if there was nothing to do.
 
     Raises:
         SchemaMismatch: the schema is newer than this jobdb.
-        DatabaseMissing, Unavailable, StorageFailed: the server refuses; the database is as it was.
+        DatabaseMissing, Unavailable, StorageFailed: the server refuses; the database is unchanged.
     """
     place = parse_url(url)
     address = Address(place.text, str(place))
@@ -78,7 +79,7 @@ def _migrate(connection: Connection, address: Address) -> list[int]:
 
 
 def _version(connection: Connection) -> int | None:
-    """Return the schema's version; None when there is no table of migrations."""
+    """Return the schema's version; None if there is no table of migrations."""
     known = connection.execute(psycopg_text(MIGRATIONS.migrations_table_exists.text).encode()).fetchone()
     if known != (True,):
         return None
@@ -94,18 +95,18 @@ def _newer_schema_message(address: Address, version: int) -> str:
 
 
 def schema_version(connection: Connection) -> int:
-    """Return the number of the last migration that was applied; 0 for none."""
+    """Return the number of the last applied migration; 0 if there is none."""
     return _version(connection) or 0
 
 
 def _is_query_only_role(connection: Connection) -> bool:
-    """Return whether this role may read the registry's views, although not its version: a role for `jobdb query`."""
+    """Return whether this role may read the registry's views but not its version: a role for `jobdb query`."""
     row = connection.execute(psycopg_text(MIGRATIONS.can_read_views.text).encode()).fetchone()
     return row == (True,)
 
 
 def require_version(connection: Connection, address: Address) -> None:
-    """Refuse a database whose schema this jobdb does not work with.
+    """Refuse a database whose schema this version of jobdb does not support.
 
     Raises:
         DatabaseMissing: there are no tables.
@@ -115,15 +116,15 @@ def require_version(connection: Connection, address: Address) -> None:
         version = schema_version(connection)
     except psycopg.errors.InsufficientPrivilege:
         if _is_query_only_role(connection):
-            return  # the views are stable, and to everything else the server says no
+            return  # the views are stable, and the server denies everything else
         raise
     if version == 0:
-        raise DatabaseMissing(f"{address.display_url} holds no registry; make one with 'jobdb init' on the same URL")
+        raise DatabaseMissing(f"{address.display_url} holds no registry; create one with 'jobdb init' on the same URL")
     if version < SCHEMA_VERSION:
         raise SchemaMismatch(
             f"{address.display_url} has schema version {version} and this jobdb needs {SCHEMA_VERSION}; stop the "
-            "workers of the older jobdb, which would go on writing; take a backup (pg_dump), and run 'jobdb migrate' "
-            "on the URL"
+            "workers of the older jobdb, which would continue to write; make a backup (pg_dump), and run 'jobdb "
+            "migrate' on the URL"
         )
     if version > SCHEMA_VERSION:
         raise SchemaMismatch(_newer_schema_message(address, version))

@@ -1,4 +1,4 @@
-"""Opening a PostgreSQL database: the server, its schema, then the store."""
+"""The opening of a PostgreSQL database: the server, its schema, then the store."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def open_postgresql(url: DatabaseUrl, *, create: bool, durability: str, busy_sec: float) -> PostgresStore:
-    """Open the database that the URL names; make its tables first when there are none and ``create`` is set.
+    """Open the database that the URL names; create its tables first if there are none and ``create`` is set.
 
     Args:
         url: ``postgresql://…``.
-        create: make the tables.
+        create: create missing tables.
         durability: "full" or "normal".
-        busy_sec: how long a verb waits for locks and for a server that comes back, in seconds.
+        busy_sec: how long a verb waits for locks and for the server to come back, in seconds.
 
     Raises:
         InvalidInput: libpq cannot read the URL.
-        DatabaseMissing, SchemaMismatch, Unavailable, Unusable.
+        DatabaseMissing, SchemaMismatch, Unavailable, Unusable: the database cannot be used.
     """
     address = Address(url.text, str(url))
     with address.connect() as connection:

@@ -1,9 +1,9 @@
-"""The connections of one registry to its server: at most a few, each lent to one verb at a time.
+"""The pool of connections from one registry to its server: a few at most, each lent to one verb at a time.
 
-Prior art: psycopg_pool. It counts its connections in a number, so a Ctrl-C or a soft time limit between ``getconn()``
-and the caller's ``try`` makes it smaller for good: after eight of them nobody gets a connection any more. Here a
-connection exists for as long as something refers to it. One that an exception has cut off from its verb is destroyed,
-the server rolls its transaction back, and its place is free.
+Prior art: psycopg_pool. It keeps a count of its connections, so a Ctrl-C or a soft time limit between ``getconn()`` and
+the caller's ``try`` shrinks it for good: after eight of them no connection is left. Here a connection exists as long as
+something refers to it. If an exception separates one from its verb, the connection is destroyed, the server rolls its
+transaction back, and its slot is free.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 8
 IDLE_SEC = 60.0
-"""A connection that was not used for this long, in seconds, is closed by whoever uses another."""
+"""A connection that has not been used for this long, in seconds, is closed when another one is released."""
 _RECHECK_SEC = 0.02
-"""A thread that was cut off wakes nobody: whoever waits looks again after this time, in seconds."""
+"""The interval at which waiters check again, in seconds: a thread that was interrupted wakes nobody."""
 _FIRST_PAUSE_SEC = 0.05
 _LONGEST_PAUSE_SEC = 1.0
 
@@ -63,10 +63,10 @@ class Pool:
     Args:
         address: the server.
         durability: "full" or "normal".
-        busy_sec: how long to wait for a free connection, for a server that comes back, and for a lock, in seconds.
+        busy_sec: how long to wait for a free connection, for the server to come back, and for a lock, in seconds.
 
     Attributes:
-        clients: the names of the connections that were made.
+        clients: the names of the connections that were opened.
     """
 
     def __init__(self, address: Address, *, durability: str, busy_sec: float) -> None:
@@ -74,24 +74,24 @@ class Pool:
         self.clients: deque[str] = deque(maxlen=1000)
         self._durability = durability
         self._busy_sec = busy_sec
-        self._idle: deque[Connection] = deque()  # the one used last at the right
+        self._idle: deque[Connection] = deque()  # the most recently used one at the right
         self._slots: list[weakref.ref[PoolSlot]] = []
         self._waiters: deque[weakref.ref[_Waiter]] = deque()
-        self._lock = threading.RLock()  # entered and left by C code alone: `with` leaves no gap
+        self._lock = threading.RLock()  # entered and exited by C code alone, so `with` leaves no gap
         self._pid = os.getpid()
         self._closed = False
 
     @contextmanager
     def connection(self, mode: TransactionMode | None = None) -> Iterator[Connection]:
-        """Lend a connection until the block is left; a broken one is replaced.
+        """Lend a connection until the block is exited; a broken one is replaced.
 
         Args:
-            mode: the kind of transaction that is begun on it, with its settings; None: none is. Idle connections that a
-                restart of the server has cut are found by the first statement.
+            mode: the kind of transaction to begin on it, with its settings; None for none. The first statement detects
+                idle connections that a restart of the server has closed.
 
         Raises:
             Unavailable: the server could not be reached within the limit.
-            Busy: all connections of this registry were in use for so long.
+            Busy: all connections of this registry were in use until the limit.
             InvalidInput: the registry is closed.
         """
         stale = MAX_CONNECTIONS
@@ -115,7 +115,7 @@ class Pool:
             self._release(held)
 
     def close(self) -> None:
-        """Close what is idle; what is in use is closed when it is given back."""
+        """Close the idle connections; those in use are closed when they are released."""
         self._closed = True
         while self._idle:
             with suppress(IndexError):  # another thread was quicker
@@ -134,12 +134,12 @@ class Pool:
             found = connection.begin_statements[mode] = f"{mode.begin}; {local}".encode()
         return found
 
-    # -- taking and giving back
+    # -- acquiring and releasing
 
     def _acquire(self, held: list[Connection]) -> None:
         """Put a connection into the out-parameter ``held``.
 
-        Not returned: whatever cuts this off in between destroys the connection, or leaves it where it is released.
+        It is not returned, so that an exception in between either destroys it or leaves it where it is released.
         """
         if self._closed:
             raise closed_error(self.address.display_url)
@@ -154,15 +154,15 @@ class Pool:
         return True
 
     def _wait_for_connection(self, held: list[Connection]) -> None:
-        """Take a connection that is given back, or make another one, in the order of arrival."""
+        """Acquire a connection that is released, or open another one, in the order of arrival."""
         started, backoff = time.monotonic(), Backoff(_FIRST_PAUSE_SEC, longest_sec=_LONGEST_PAUSE_SEC, factor=2)
-        me = _Waiter()
-        self._waiters.append(weakref.ref(me))
+        waiter = _Waiter()
+        self._waiters.append(weakref.ref(waiter))
         failure: Unavailable | None = None
         not_before = 0.0
         try:
             while not self._closed:
-                if self._first_waiter() is me:
+                if self._first_waiter() is waiter:
                     if self._acquire_idle(held):
                         return
                     if time.monotonic() >= not_before and (slot := self._free_slot()) is not None:
@@ -178,12 +178,12 @@ class Pool:
                         f"for {waited:.1f} s. Nothing was written: use fewer threads, or allow a longer wait",
                         waited_sec=waited,
                     )
-                me.woken.acquire(timeout=min(_RECHECK_SEC, self._busy_sec - waited + 0.001))
+                waiter.woken.acquire(timeout=min(_RECHECK_SEC, self._busy_sec - waited + 0.001))
             raise closed_error(self.address.display_url)
         finally:
             with self._lock:
-                self._waiters = deque(reference for reference in self._waiters if reference() not in (None, me))
-            self._wake_first()  # there may be another one to be had
+                self._waiters = deque(reference for reference in self._waiters if reference() not in (None, waiter))
+            self._wake_first()  # there may be another free connection
 
     def _first_waiter(self) -> _Waiter | None:
         with self._lock:
@@ -216,7 +216,7 @@ class Pool:
             connection.client = uuid.uuid4().hex
             connection.begin_statements = {}
             self.clients.append(connection.client)
-            # Nothing is set in its session: a pooler may lend that to somebody else.
+            # Nothing is set in its session, which a pooler may lend to another client.
             connection.session = configure_connection(connection)
         except BaseException as error:
             slot.free = True
@@ -227,9 +227,9 @@ class Pool:
             raise
 
     def _release(self, held: list[Connection]) -> None:
-        """Let others have it. What is cut off in here is destroyed, and never lent to two."""
+        """Return the connection to the pool. If this is interrupted, it is destroyed, and never lent twice."""
         if os.getpid() != self._pid:
-            return  # forked in the block: it is the parent's, and nothing may be said on it
+            return  # forked in the block: it is the parent's, and must not be used
         try:
             if held and self._reset_for_reuse(held[0]):
                 held[0].idle_since = time.monotonic()
@@ -252,7 +252,7 @@ class Pool:
             status = connection.info.transaction_status
         if status == TransactionStatus.IDLE:
             return True
-        _close_connection(connection)  # broken, or cut off in the middle of a statement
+        _close_connection(connection)  # broken, or interrupted in the middle of a statement
         return False
 
     def _close_unused(self) -> None:
@@ -263,7 +263,7 @@ class Pool:
                 if unused.idle_since < oldest:
                     _close_connection(unused)
                 else:
-                    self._idle.append(unused)  # another thread took the one that was looked at
+                    self._idle.append(unused)  # another thread took the one that was examined
 
 
 def _close_connection(connection: Connection) -> None:

@@ -1,6 +1,6 @@
 """Ad-hoc queries: one read-only SELECT, meant for the documented views, in a transaction that is rolled back.
 
-What a query reads and calls is checked before it is run: see ``query_check``.
+The relations and functions of a query are checked before it is run: see ``query_check``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _QUERY_ERRORS = (
     psycopg.DataError,
     psycopg.NotSupportedError,
     psycopg.InternalError,
-    # What one query asks too much of, although to the driver they are the server's troubles:
+    # Limits that a query has exceeded, although the driver classifies them as operational errors:
     server.ProgramLimitExceeded,
     server.StatementTooComplex,
     server.TooManyArguments,
@@ -46,14 +46,15 @@ def run_query(connection: Connection, sql: str, *, limit: int, timeout_sec: floa
     Args:
         connection: in a transaction that may write; it is rolled back.
         sql: the query.
-        limit: the most rows to return.
+        limit: the maximum number of rows.
         timeout_sec: how long it may take, in seconds.
 
     Returns:
-        The columns' names and the rows.
+        The column names and the rows.
 
     Raises:
-        InvalidInput: it is not a single SELECT, reads or calls what it must not, or its answer is too large.
+        InvalidInput: it is not a single SELECT, reads or calls something that is not allowed, or its result is too
+            large.
         TimedOut: it took too long.
     """
     query = text("the query", sql, most=MAX_QUERY_CHARS).strip().rstrip(";")
@@ -78,7 +79,7 @@ def run_query(connection: Connection, sql: str, *, limit: int, timeout_sec: floa
 
 
 def _rows(cursor: psycopg.ServerCursor[tuple[Any, ...]], limit: int) -> list[Row]:
-    """Fetch rows, more at a time the smaller they are, so that what is held beyond the bound is one fetch."""
+    """Fetch rows in batches sized by the rows' length, so that at most one batch exceeds the size limit."""
     found: list[Row] = []
     size, at_a_time = 0, 1
     while len(found) < limit:
@@ -89,6 +90,6 @@ def _rows(cursor: psycopg.ServerCursor[tuple[Any, ...]], limit: int) -> list[Row
         fetched = sum(len(value) if isinstance(value, (str, bytes)) else 8 for row in more for value in row)
         size += fetched
         if size > MAX_RESULT_BYTES:
-            raise InvalidInput(f"the answer is larger than {MAX_RESULT_BYTES >> 20} MiB; ask for fewer columns or rows")
+            raise InvalidInput(f"the result is larger than {MAX_RESULT_BYTES >> 20} MiB; select fewer columns or rows")
         at_a_time = max(1, min(1_000, 4 * at_a_time, 16 * 1_048_576 * len(more) // max(1, fetched)))
     return found

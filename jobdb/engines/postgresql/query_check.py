@@ -1,10 +1,10 @@
-"""The check of a person's query on PostgreSQL: it may read views and tables without secrets, and call pure functions.
+"""The check of an ad-hoc query on PostgreSQL: it may read views and tables without secrets, and call pure functions.
 
-A server has functions that run SQL given as text (``query_to_xml``, ``ts_stat``), read tables by their names
-(``table_to_xml``), files (``pg_read_file``), large objects and settings. Looking for their names in the text would miss
-what is quoted, aliased or an operator. So the server parses the query, as a temporary view, and what it has understood
-is read from the view's rule: the number of every relation and every function in it. Only what is on the lists below
-passes. A role that may read the views alone is the stronger fence: docs/deployment.md.
+A server has functions that run SQL given as text (``query_to_xml``, ``ts_stat``), and that read tables by name
+(``table_to_xml``), files (``pg_read_file``), large objects and settings. Searching the text for their names would miss
+names that are quoted or aliased, and operators. So the server parses the query, as a temporary view, and the object
+identifiers of every relation and every function are read from the view's rule. Only those on the lists below are
+allowed. A role that may read only the views is the stronger protection: docs/deployment.md.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SECRET_TABLES = frozenset(table for table, _column in SEALED_COLUMNS)
 READABLE_TABLES = frozenset({"jobs", "events", "outbox", "subscriptions", "gaps", "verdict_counts", "refusals"})
 
-# Of the server's own functions those that are marked immutable compute from their arguments alone: they pass. Others
-# heed the clock, the time zone, the text search configuration or a type's way of being written, and read no table:
+# Built-in functions that are marked immutable depend on their arguments alone and are allowed. These others depend on
+# the clock, the time zone, the text search configuration or a type's output format, and read no table:
 ALLOWED_FUNCTIONS = frozenset(
     """
     age array_to_json array_to_string clock_timestamp concat concat_ws convert convert_from convert_to current_database
@@ -46,23 +46,23 @@ _OID_FIELD = re.compile(
 )
 _OPERATOR_FIELDS = frozenset({"opfuncid", "hashfuncid", "negfuncid", "startInRangeFunc", "endInRangeFunc"})
 
-# The view calls a known function and reads a known view besides: found again, they show that the rule is understood.
+# The view also calls a known function and reads a known view: finding them shows that the rule was parsed correctly.
 _CANARY_FUNCTION, _CANARY_VIEW = "concat", VIEWS[0]
 _VIEW = "CREATE TEMPORARY VIEW jobdb_query AS SELECT EXISTS (\n{}\n) AS answer, concat('jobdb') AS mark FROM v_jobs"
 
 
 def check_query(connection: Connection, query: str) -> None:
-    """Let the server parse a query and refuse what it must not touch; nothing of it is run.
+    """Have the server parse a query, and refuse relations and functions that are not allowed; nothing of it is run.
 
     Args:
         connection: in a transaction that will be rolled back.
         query: the query, without its last semicolon.
 
     Raises:
-        InvalidInput: it reads or calls something that is on no list.
+        InvalidInput: it reads or calls something that is not on the lists.
         psycopg.Error: it is not a single SELECT.
     """
-    # With parameters, be they none, the server takes one statement only.
+    # With a list of parameters, even an empty one, the server accepts a single statement only.
     connection.execute(_VIEW.format(query).replace("%", "%%").encode(), [])
     row = connection.execute(FORMS[DIALECT.query_rule].text).fetchone()
     references = _OID_FIELD.findall(row[0]) if row is not None else []
@@ -77,23 +77,21 @@ def check_query(connection: Connection, query: str) -> None:
     operators = connection.execute(FORMS[DIALECT.query_functions].text, oids(*_OPERATOR_FIELDS)).fetchall()
     if (_CANARY_VIEW, True) not in relations or (_CANARY_FUNCTION, True, "s") not in functions:
         raise Unusable(
-            "this release of PostgreSQL writes queries down in a form that jobdb does not know, so it cannot tell what "
-            "one reads; ask with psql, as a role that may read the views alone"
+            "this release of PostgreSQL stores queries in a form that jobdb does not know, so jobdb cannot tell what a "
+            "query reads; use psql, with a role that may read only the views"
         )
     for name, in_registry in relations:
         if in_registry and name in SECRET_TABLES:
             raise InvalidInput(
-                f"table {name} holds sealed secrets, and they are not shown; use one SELECT on {', '.join(VIEWS)}"
+                f"table {name} holds sealed secrets, which are not shown; use one SELECT on {', '.join(VIEWS)}"
             )
         if not (in_registry and (name in VIEWS or name in READABLE_TABLES)):
             raise InvalidInput(f"{name} is not a view of the registry; use one SELECT on {', '.join(VIEWS)}")
     for name, built_in, volatility in functions:
         if not built_in or (volatility != "i" and name not in ALLOWED_FUNCTIONS):
             raise InvalidInput(
-                f"function {name} may reach more than its arguments, and is not run; use functions that only compute"
+                f"function {name} may access more than its arguments and is not run; use functions that only compute"
             )
     for name, built_in, volatility in operators:
         if not built_in or volatility == "v":
-            raise InvalidInput(
-                f"an operator runs function {name}, which is not the server's own; use built-in operators"
-            )
+            raise InvalidInput(f"an operator calls function {name}, which is not built in; use built-in operators")

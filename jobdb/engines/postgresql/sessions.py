@@ -1,15 +1,15 @@
-"""The server's session behind a connection: nothing outlives a transaction in it, unless the session is ours alone.
+"""The server's session behind a connection: nothing in it outlives a transaction, unless the session is direct.
 
-A pooler in transaction mode (PgBouncer, for example) lends one session of the server to many clients in turn. What one
-of them leaves behind, another finds:
+A pooler in transaction mode (PgBouncer, for example) lends one session of the server to many clients in turn. The state
+that one client leaves behind affects the next:
 
-- a setting by SET: so each transaction states its own by SET LOCAL, `synchronous_commit` first of all, and on a session
-  that may be lent it also takes back what others may have set;
-- a prepared statement: so they are used on direct connections only, and under names that no other client can have. A
-  statement of somebody else is never run by mistake; one that is not there is an error, and the verb is run again
-  without;
+- settings by SET: so each transaction makes its own by SET LOCAL, above all `synchronous_commit`, and on a session that
+  may be lent it also resets those that others may have made;
+- prepared statements: so they are used on direct connections only, and under names that no other client can have. A
+  statement of another client is never run by mistake; one that is missing is an error, and the verb is run again
+  without prepared statements;
 - LISTEN: so it is used on direct connections only (listener.py polls otherwise);
-- locks, temporary views, cursors: all of them end with their transaction.
+- locks, temporary views, cursors: all of these end with their transaction.
 
 Sources: https://www.pgbouncer.org/features.html, https://www.postgresql.org/docs/current/sql-set.html,
 https://www.postgresql.org/docs/current/sql-prepare.html
@@ -39,7 +39,7 @@ _SYNC_WAIT_CANCELLED = ("01000", "57P01")
 _RESET_SETTINGS = {"role": "DEFAULT", "statement_timeout": "DEFAULT"}
 _DURABLE_COMMIT_MODES = ("on", "local", "remote_write", "remote_apply")
 
-# What the server was configured with, and not what somebody has set in this session since: reset_val.
+# The configured values (reset_val), not those that another client has set in this session since.
 _SESSION_QUERY = b"""
 SELECT pg_backend_pid(), host(inet_client_addr()), inet_client_port(),
        (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
@@ -48,11 +48,10 @@ SELECT pg_backend_pid(), host(inet_client_addr()), inet_client_port(),
 
 
 def configure_connection(connection: Connection) -> SessionInfo:
-    """Learn whether a new connection has a session of its own, and how durable the server's commits are.
+    """Determine the session behind a new connection, keep its warnings, and enable prepared statements if it is direct.
 
     Args:
-        connection: in autocommit, fresh. Its warnings are kept from now on, and its statements prepared where its
-            session is its own.
+        connection: a new connection in autocommit mode.
     """
     _keep_warnings(connection)
     row = connection.execute(_SESSION_QUERY, prepare=False).fetchone()
@@ -67,7 +66,7 @@ def configure_connection(connection: Connection) -> SessionInfo:
 def _keep_warnings(connection: Connection) -> None:
     kept = connection.warnings = deque(maxlen=_WARNINGS_KEPT)
 
-    def keep(notice: Diagnostic) -> None:  # it is valid in here only, and must not refer to the connection
+    def keep(notice: Diagnostic) -> None:  # valid only during this call; it must not refer to the connection
         if notice.severity_nonlocalized == "WARNING":
             kept.append((notice.sqlstate, notice.message_primary))
 
@@ -75,10 +74,10 @@ def _keep_warnings(connection: Connection) -> None:
 
 
 def sync_standby_warning(connection: Connection) -> str | None:
-    """Return what the server said if it stopped waiting for its synchronous standby: the COMMIT succeeds all the same.
+    """Return the server's warning if it stopped waiting for its synchronous standby, although the COMMIT succeeded.
 
-    The caller empties ``connection.warnings`` before the COMMIT. The server warns when somebody cancels the wait
-    (``pg_cancel_backend``), and when it is shut down.
+    The caller clears ``connection.warnings`` before the COMMIT. The server warns if somebody cancels the wait
+    (``pg_cancel_backend``), and if it is shut down.
     Source: https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION-HA
     """
     for sqlstate, message in connection.warnings:
@@ -88,10 +87,10 @@ def sync_standby_warning(connection: Connection) -> str | None:
 
 
 def _randomize_statement_names(connection: Connection) -> bool:
-    """Number the statements that will be prepared from a number that no other client begins with.
+    """Number prepared statements from a random start, so that no other client uses the same names.
 
-    psycopg counts from 0 in each connection, so two clients of one session would mean different statements by the same
-    name. False when this psycopg counts in another way: nothing is prepared then.
+    psycopg counts from 0 in each connection, so two clients of one session would use the same name for different
+    statements. Returns False if this version of psycopg counts in another way: then nothing is prepared.
     """
     names = getattr(connection, "_prepared", None)
     if not isinstance(getattr(names, "_prepared_idx", None), int):
@@ -101,16 +100,16 @@ def _randomize_statement_names(connection: Connection) -> bool:
 
 
 def disable_prepare_if_lost(connection: Connection, error: BaseException) -> None:
-    """Prepare nothing any more on a connection whose prepared statements were gone: others use its session."""
+    """Stop preparing statements on a connection whose prepared statements were lost: others use its session."""
     if isinstance(error, (server.InvalidSqlStatementName, server.DuplicatePreparedStatement)):
         connection.session, connection.prepare_threshold = connection.session._replace(direct=False), None
         connection.begin_statements.clear()
 
 
 def _is_direct(connection: Connection, address: str | None, port: int | None) -> bool:
-    """Return whether the server's other end is our own socket.
+    """Return whether the server's peer is this connection's own socket.
 
-    A translated address looks like a pooler: slower, and safe.
+    A translated address looks like a pooler, which is slower but safe.
     """
     with socket.socket(fileno=os.dup(connection.fileno())) as ours:
         if ours.family == socket.AF_UNIX:
@@ -120,10 +119,10 @@ def _is_direct(connection: Connection, address: str | None, port: int | None) ->
 
 
 def transaction_settings(connection: Connection, *, durability: str | None, busy_sec: float) -> str:
-    """Return the statements that follow BEGIN: what they set ends with the transaction.
+    """Return the statements that follow BEGIN; their settings end with the transaction.
 
     Args:
-        connection: configured.
+        connection: a connection that was configured.
         durability: "full" or "normal"; None for a transaction that only reads.
         busy_sec: the longest wait for a lock, in seconds.
     """
@@ -136,7 +135,7 @@ def transaction_settings(connection: Connection, *, durability: str | None, busy
         local["synchronous_commit"] = _synchronous_commit(connection, durability)
     if connection.session.direct:
         return _set_local(local)
-    # A temporary table that somebody left would be found before ours of that name, unless its schema comes last.
+    # A temporary table that another client left would hide ours of the same name, unless its schema comes last.
     path = ", ".join(part for part in (connection.session.configured_path, "pg_temp") if part).replace("'", "''")
     return f"{_set_local({**local, **_RESET_SETTINGS})}; SELECT set_config('search_path', '{path}', true)"
 
@@ -146,7 +145,7 @@ def _set_local(values: dict[str, str]) -> str:
 
 
 def _synchronous_commit(connection: Connection, durability: str) -> str:
-    """Return what synchronous_commit must be, whatever the session was left with: "off" alone loses commits."""
+    """Return the value for synchronous_commit, whatever the session was left with; only "off" can lose commits."""
     if durability == "normal":
         return "off"
     configured = connection.session.configured_commit

@@ -1,7 +1,7 @@
-"""The PostgreSQL store: transactions, news, and a person's queries.
+"""The PostgreSQL store: transactions, waiting for changes, and ad-hoc queries.
 
-The verbs above it know only ``Store``. Its connections are in ``pool``, what they are asked in ``transaction``, and the
-outcome of a commit in ``commit``.
+The verbs above it know only ``Store``. Its connections are in ``pool``, the execution of statements in ``transaction``,
+and the outcome of a commit in ``commit``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_WAIT_SEC = 5.0
 UNSTABLE_WAIT_SEC = 0.05
-"""How soon to look again for an event that another writer holds back: he may roll back without a word."""
+"""The interval to check for an event that another writer holds back: its rollback is not announced."""
 
 
 class PostgresStore:
@@ -44,8 +44,8 @@ class PostgresStore:
 
     Args:
         address: the server.
-        durability: "full", or "normal" (a crash of the server may lose the last commits, and never tears one).
-        busy_sec: how long a verb waits for a lock, a connection or a server that comes back, in seconds.
+        durability: "full", or "normal" (a crash of the server may lose the last commits, but never part of one).
+        busy_sec: how long a verb waits for a lock, a connection or the server to come back, in seconds.
     """
 
     traits = Traits(presigns=False, stores_nul=False)
@@ -77,7 +77,7 @@ class PostgresStore:
         )
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Close the connections. The server needs no checkpoint of ours."""
+        """Close the connections; ``checkpoint`` has no effect here."""
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
@@ -94,12 +94,12 @@ class PostgresStore:
 
     @contextmanager
     def write(self) -> Iterator[PostgresTransaction]:
-        """Return the block of one transaction, durable when it was left.
+        """Run one transaction, which is durable once the block is exited.
 
         Raises:
             RolledBack: the server undid it, or the connection broke before the commit: it can be run again.
             Busy: another writer held a lock for longer than ``busy_sec``.
-            Unavailable: the connection broke at the commit, and its outcome could not be learned.
+            Unavailable: the connection broke at the commit, and its outcome could not be determined.
             SyncFailed: committed, and the server's synchronous standby did not confirm it.
         """
         with self._transaction(WRITE) as tx:
@@ -107,7 +107,7 @@ class PostgresStore:
 
     @contextmanager
     def read(self) -> Iterator[PostgresTransaction]:
-        """Return the block of one read transaction, which sees the state of one moment."""
+        """Run one read transaction, which sees one snapshot of the database."""
         with self._transaction(READ) as tx:
             yield tx
 
@@ -139,13 +139,13 @@ class PostgresStore:
                     connection.execute(FORMS[DIALECT.notify_commit].text)
 
     def sync(self) -> None:
-        """Do nothing: the server shows a commit to others only when it is durable.
+        """Do nothing: a commit is visible to others only once it is durable.
 
-        Commits of those who chose durability "normal" are shown earlier; they gave that up for their own.
+        Commits by writers with durability "normal" are visible earlier; those writers chose to risk their own commits.
         """
 
     def query(self, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
-        """Run one read-only SELECT of a person's; return the columns' names and at most ``limit`` rows."""
+        """Run an ad-hoc read-only SELECT; return the column names and at most ``limit`` rows."""
         self.check()
         started = time.monotonic()
         with self._pool.connection(QUERY) as connection:
@@ -155,7 +155,7 @@ class PostgresStore:
                 raise translate(error, self.address.display_url, time.monotonic() - started) from error
 
     def describe(self) -> str:
-        """Return engine, version and place for a person; no password."""
+        """Return a description for people: engine, version and place, without a password."""
         self.check()
         with self._pool.connection() as connection:
             version = connection.info.server_version
@@ -165,18 +165,18 @@ class PostgresStore:
         with self.read() as tx:
             return tx.now_ms
 
-    # -- news
+    # -- changes
 
     def data_version(self) -> int:
-        """Return a number that changes when somebody has committed."""
+        """Return a number that changes when a writer has committed."""
         self.check()
         return self._get_listener().version
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
-        """Wait until ``data_version()`` differs from ``seen`` or the time is over; return the current version.
+        """Wait until ``data_version()`` differs from ``seen``, or for ``timeout_sec``; return the current version.
 
-        It returns early where a notification may be missing: behind a pooler, or from a writer that died just after its
-        commit.
+        It returns early because notifications may be missing: behind a pooler, or from a writer that died just after
+        its commit.
         """
         self.check()
         return self._get_listener().wait(seen, min(timeout_sec, MAX_WAIT_SEC))
@@ -194,7 +194,7 @@ class PostgresStore:
             return self._listener
 
     def stable_events(self) -> StableEvents:
-        """Return up to where the order of the events is final: another writer may hold a lower id back."""
+        """Return the position up to which the order of the events is final: a writer may hold back a lower id."""
         with self.read() as tx:
             row = tx.one(DIALECT.stable_event_id)
         assert row is not None

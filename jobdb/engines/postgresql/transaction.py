@@ -1,7 +1,7 @@
-"""Named statements inside one transaction of a PostgreSQL connection.
+"""Named statements in one transaction of a PostgreSQL connection.
 
-Writers run side by side at READ COMMITTED: a verb first locks its jobs (``lock_jobs``) and then looks at them, so that
-it sees what the writer before it has committed. Made by the store; the verbs know it as ``Transaction``.
+Writers run concurrently at READ COMMITTED: a verb first locks its jobs (``lock_jobs``) and then reads them, so that it
+sees everything that the previous writer committed. Created by the store; the verbs know it as ``Transaction``.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 WRITE = TransactionMode("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", writes=True)
 READ = TransactionMode("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", writes=False)
 QUERY = TransactionMode("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE", writes=True)
-"""A person's query: it may make the temporary view by which it is checked, and is rolled back."""
+"""An ad-hoc query: it may create the temporary view by which it is checked, and is rolled back."""
 CLEANUP = TransactionMode("BEGIN", writes=True)
 
 _ROWS_AT_A_TIME = 1000
 
 
 class PostgresTransaction:
-    """Named statements inside one transaction of a connection.
+    """The named statements of one transaction of a connection; see `engines.store.Transaction`.
 
     Attributes:
-        notifies: it has changed something that somebody may be waiting for.
+        notifies: the transaction has changed something that somebody may be waiting for.
     """
 
     __slots__ = ("_connection", "_cursor", "_now", "_xid", "notifies")
@@ -52,7 +52,7 @@ class PostgresTransaction:
 
     @property
     def now_ms(self) -> int:
-        """The transaction's one moment by the server's clock: when its jobs were locked, or when first asked for."""
+        """The transaction's time by the server's clock: when its jobs were locked, or when it is first read."""
         if self._now is None:
             row = self.one(DIALECT.now_ms)
             assert row is not None
@@ -60,16 +60,16 @@ class PostgresTransaction:
         return self._now
 
     def lock_jobs(self, job_ids: Iterable[str]) -> None:
-        """Keep other writers off these jobs until the transaction ends, in one order; leave the writer's mark too."""
+        """Lock these jobs, in a fixed order, until the transaction ends; also leave the writer's mark."""
         row = self.one(DIALECT.lock_jobs, job_ids=sorted(set(job_ids)), **self._writer_parameters())
         assert row is not None
         moment, self._xid = row
         self._now = moment if self._now is None else self._now
 
     def mark_writer(self) -> str | None:
-        """Leave the mark by which the commit can be recognized; return the transaction's id, None: nothing was written.
+        """Leave the mark by which the commit is recognized; return the transaction's id, None if nothing was written.
 
-        ``lock_jobs`` has left it already, in the same round trip.
+        ``lock_jobs`` leaves it too, in its own round trip.
         """
         if self._xid is None and (row := self.one(DIALECT.mark_writer, **self._writer_parameters())):
             self._xid = row[0]

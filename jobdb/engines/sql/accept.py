@@ -1,6 +1,6 @@
-"""Verbs about events that come in over the wire (FW-N7): accept, and the refusals.
+"""The verbs for events that arrive over the wire (FW-N7): accept, and the list and counts of refusals.
 
-The transaction of accept is in accept_batch.py, which is imported when it is called: publishing needs none of it.
+The transaction of accept is in accept_batch.py, which is imported on the first call: publishing does not need it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class AcceptVerbs(VerbGroup):
-    """Verbs about events that come in over the wire."""
+    """The verbs for events that arrive over the wire."""
 
     @verb
     def accept(self, arrivals: Sequence[Arrival], *, subscriber: str, window: int, start: str) -> list[Acceptance]:
-        """Give each arrival its verdict and act on it; the whole batch is one transaction."""
+        """Decide on each arrival and apply it; the whole batch is one transaction."""
         from .precheck import precheck
 
         return self._accept(precheck(self.store, self.vault, arrivals), subscriber, window, start)
@@ -40,7 +40,7 @@ class AcceptVerbs(VerbGroup):
 
     @verb
     def verify_prechecked(self, prechecked: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
-        """Verify what ``precheck`` has left to the write lock; change nothing."""
+        """Verify what ``precheck`` has left to be verified under the write lock; change nothing."""
         from .precheck import verify_prechecked
 
         return verify_prechecked(self.store, self.vault, prechecked)
@@ -49,7 +49,7 @@ class AcceptVerbs(VerbGroup):
     def accept_prechecked(
         self, prechecked: Sequence[PrecheckedArrival], *, subscriber: str, window: int, start: str
     ) -> list[Acceptance]:
-        """Give each its verdict and act on it; the whole batch is one transaction."""
+        """Decide on each prechecked arrival and apply it; the whole batch is one transaction."""
         return self._accept(prechecked, subscriber, window, start)
 
     def _accept(
@@ -66,14 +66,14 @@ class AcceptVerbs(VerbGroup):
 
     @verb
     def refusals(self, *, job_id: str | None, below: int, limit: int) -> list[Refusal]:
-        """Return recorded refusals, newest first, those with an id below one."""
+        """Return a page of recorded refusals, newest first, with ids less than ``below``."""
         with self.store.read() as tx:
             rows = tx.all(ACCEPT.list_refusals, job_id=job_id, below=below, limit=limit)
         return [_refusal(row) for row in rows]
 
     @verb
     def verdict_counts(self, job_id: str | None = None) -> dict[Verdict, int]:
-        """Count the refusals of each verdict, for one job or in all."""
+        """Count the refusals per verdict, for one job or for all."""
         with self.store.read() as tx:
             rows = (
                 tx.all(ACCEPT.verdict_totals) if job_id is None else tx.all(ACCEPT.verdict_counts_of_job, job_id=job_id)

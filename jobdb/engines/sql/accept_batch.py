@@ -1,8 +1,8 @@
-"""The transaction of the verb accept: check authenticity and replay, record and apply wire events.
+"""The transaction of the verb accept: it checks authenticity and replay, and records and applies wire events.
 
-What was decided before the lock was requested (:mod:`.precheck`) is not repeated; what may have changed since is
-checked here, on one row with everything that it depends on. The rules are :mod:`jobdb.core.authenticity`'s and
-:mod:`jobdb.core.replay`'s. Called by the accept verbs only.
+Checks made before the lock was requested (:mod:`.precheck`) are not repeated; whatever may have changed since is
+checked here, from one row that holds everything it depends on. The rules are in :mod:`jobdb.core.authenticity` and
+:mod:`jobdb.core.replay`. Called by the accept verbs only.
 """
 
 from __future__ import annotations
@@ -31,19 +31,17 @@ MAX_REFUSALS_PER_JOB = 64
 MAX_REFUSALS = 10_000
 _REFUSED_PAYLOAD_CHARS = 2048
 _CREDENTIAL_COLUMNS = len(SenderCredentials._fields)
-_JOB_COLUMNS = SenderCredentials._fields.index("sealed")
-_NO_TOKEN = (None,) * (_CREDENTIAL_COLUMNS - _JOB_COLUMNS)
 
 
 class _AcceptState:
-    """One job and the subscriber's numbers for it while a batch is being accepted: read once, written once.
+    """A job and the subscriber's numbers for it while a batch is being accepted: read once, written once.
 
     Attributes:
-        credentials: the job's, with each token that the batch names, by version.
+        credentials: the job's credentials with each token that the batch names, by token version.
         recorded: digest and time (Unix milliseconds) of the events that the batch has looked up or recorded, by seq.
-        rows: events to be recorded.
-        updates: the changes to the job that the events bring.
-        advanced: whether the subscriber's last_seq has to be written.
+        rows: the events to record.
+        updates: the changes that the events make to the job.
+        advanced: the subscriber's last_seq must be written.
     """
 
     __slots__ = (
@@ -63,7 +61,7 @@ class _AcceptState:
     )
 
     def __init__(self, row: Row, wire: WireEvent, start: str) -> None:
-        """Take in a row of ``accept_state``, which was read for a wire event."""
+        """Initialize the state from the row of ``accept_state`` that was read for a wire event."""
         found = SenderCredentials._make(row[:_CREDENTIAL_COLUMNS])
         (
             status,
@@ -88,13 +86,8 @@ class _AcceptState:
         self.updates = JobUpdates()
         self.advanced = False
 
-    def add_credentials(self, kid: int, token: Row | None) -> None:
-        """Note the token of a further version: a row of ``token_state``; None: there is none."""
-        of_job = next(iter(self.credentials.values()))[:_JOB_COLUMNS]
-        self.credentials[kid] = SenderCredentials._make((*of_job, *(token or _NO_TOKEN)))
-
     def apply(self, wire: WireEvent, now: int) -> None:
-        """Record a new event and move the job, never backwards."""
+        """Record a new event and update the job's status, never backwards."""
         self.rows.append(event_row(self.number, wire, now))
         self.recorded[wire.seq] = (self.rows[-1]["digest"], now)
         if self.status.terminal or (wire.seq < self.last_seq and not wire.event.terminal):
@@ -109,7 +102,7 @@ class _AcceptState:
 
 
 class AcceptBatch:
-    """One transaction of accept: the jobs that it touches, and what remains to be written at its end."""
+    """One transaction of accept: the jobs that it touches, and the rows to write at its end."""
 
     def __init__(self, tx: Transaction, vault: Vault, subscriber: str, window: int, start: str) -> None:
         self._tx = tx
@@ -123,7 +116,7 @@ class AcceptBatch:
         self._ended_overlaps: set[tuple[int, int]] = set()
 
     def accept(self, prechecked: PrecheckedArrival) -> Acceptance:
-        """Return the verdict on one event, in the order of the documented checks."""
+        """Decide on one event, with the checks in their documented order."""
         wire = prechecked.wire
         if wire is None:
             assert prechecked.refusal is not None
@@ -155,7 +148,7 @@ class AcceptBatch:
             event = event_from_wire(wire, recorded_ms)
             return model.Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
         if self._start == "now":
-            # "now" is this moment. It must not move with every event that is refused because it is recorded already.
+            # "now" is the current time. It must not move with every event that is refused as already recorded.
             self._ensure_subscription(job)
         _record_refusal(self._tx, job.number, self._subscriber, wire, verdict, reason)
         return self._refuse(job.number, wire, verdict, reason)
@@ -167,7 +160,7 @@ class AcceptBatch:
         return answer
 
     def _note_refused_key(self, job: int, kid: int, verdict: Verdict) -> None:
-        """Remember a key that was refused: if its overlap is over, that is recorded at the end."""
+        """Remember a refused key: if its overlap is over, that is recorded at the end."""
         if verdict is Verdict.REVOKED_KEY and kid:
             self._ended_overlaps.add((job, kid))
 
@@ -177,7 +170,7 @@ class AcceptBatch:
     # -- reading
 
     def _load_state(self, wire: WireEvent) -> _AcceptState | None:
-        """Return the job, with the token and the recorded event that the wire event names; None: no such job."""
+        """Return the job, with the token and the recorded event that the wire event names; None without such a job."""
         job = self._jobs.get(wire.job_id)
         if job is None:
             if wire.job_id in self._jobs:
@@ -193,7 +186,9 @@ class AcceptBatch:
         if wire.seq not in job.recorded:
             job.recorded[wire.seq] = self._tx.one(ACCEPT.stored_event, job=job.number, seq=wire.seq)
         if wire.kid not in job.credentials:
-            job.add_credentials(wire.kid, self._tx.one(ACCEPT.token_state, job=job.number, kid=wire.kid))
+            found = self._tx.one(ACCEPT.sender_credentials, job_id=wire.job_id, kid=wire.kid)
+            assert found is not None
+            job.credentials[wire.kid] = SenderCredentials._make(found)
         return job
 
     def _replay_facts(self, job: _AcceptState, wire: WireEvent, recorded_digest: bytes | None) -> ReplayFacts:
@@ -220,7 +215,7 @@ class AcceptBatch:
     # -- writing
 
     def _ensure_subscription(self, job: _AcceptState) -> int:
-        """Return the subscription (its row's id); begin it when the subscriber sees the job for the first time."""
+        """Return the id of the subscription's row; begin it if the subscriber sees the job for the first time."""
         if job.subscription is None:
             row = self._tx.one(
                 ACCEPT.insert_subscription,
@@ -248,7 +243,7 @@ class AcceptBatch:
         return missing
 
     def write(self) -> None:
-        """Write what was gathered, each job's rows once. The jobs are locked already; their order does not matter."""
+        """Write the collected rows, each job once. The jobs are locked already, so their order does not matter."""
         jobs = [job for job in self._jobs.values() if job is not None]
         run_each(self._tx, EVENTS.insert_event, [row for job in jobs for row in job.rows])
         advanced = [
@@ -262,13 +257,13 @@ class AcceptBatch:
         )
         for number, kid in sorted(self._ended_overlaps):
             self._tx.run(TOKENS.end_overlap, job=number, kid=kid, now=self._now)
-        # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers need as well.
+        # Last, and in a fixed order: the counters of job 0 are the only rows here that writers of other jobs also need.
         for (number, verdict), count in sorted(self._refused.items()):
             self._tx.run(ACCEPT.add_verdict_count, job=number, verdict=verdict, count=count, now=self._now)
 
 
 def _fill_gap(tx: Transaction, subscription: int, seq: int) -> None:
-    """Take one seq out of the skipped range that contains it."""
+    """Remove one seq from the skipped range that contains it."""
     row = tx.one(ACCEPT.gap_containing_seq, subscription=subscription, seq=seq)
     assert row is not None
     first, last = row

@@ -1,4 +1,4 @@
-"""Verbs about who works on a job: claim, renew, release, and reap, which takes jobs back."""
+"""The verbs for claims: claim, renew, release, and reap, which returns or ends jobs that have run out of time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ClaimVerbs(VerbGroup):
-    """Verbs about who works on a job."""
+    """The verbs for claims."""
 
     @verb
     def claim(
@@ -36,7 +36,7 @@ class ClaimVerbs(VerbGroup):
         agent: str | None,
         agent_session: str | None,
     ) -> Claim | None:
-        """Give the first pending job in the queue, or the named one, to a worker; return None if there is none."""
+        """Claim the first pending job in the queue, or the named one, for a worker; return None if none is pending."""
         with self.store.write() as tx:
             lease_until = None if lease_ms is None else tx.now_ms + lease_ms
             common = {"worker": worker, "lease_until": lease_until, "now": tx.now_ms}
@@ -57,7 +57,7 @@ class ClaimVerbs(VerbGroup):
 
     @verb
     def renew(self, job_id: str, *, attempt: int, lease_ms: int) -> Claim:
-        """Give a live claim's lease a new end, counted from now."""
+        """Extend the lease of a current claim, counted from now."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             job = _require_claim(tx, job_id, attempt, "renew").job
@@ -67,7 +67,7 @@ class ClaimVerbs(VerbGroup):
 
     @verb
     def release(self, job_id: str, *, attempt: int) -> Job:
-        """Give a claimed job back: it is pending again and first in its queue."""
+        """Release a claimed job: it is pending again and returns to its place in the queue."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             job = _require_claim(tx, job_id, attempt, "release").job
@@ -77,10 +77,10 @@ class ClaimVerbs(VerbGroup):
 
     @verb
     def reap(self, *, strike_limit: int, limit: int) -> list[Reaped]:
-        """Return jobs whose lease ran out to pending, up to a number of strikes; end jobs past their time limits.
+        """Return jobs whose lease has expired to pending, up to a number of strikes; end jobs past their time limits.
 
-        A lease that ends later than it can was taken while a clock was ahead: it has run out too. The limits of a job
-        that began later than now count from now.
+        A lease that ends later than it can was granted while a clock was ahead: it counts as expired. If a job began
+        later than now, its time limits count from now.
         """
         from .reaping import reap
 
@@ -89,8 +89,8 @@ class ClaimVerbs(VerbGroup):
 
 
 def _job_loader(tx: Transaction, job: int) -> Callable[[], Job]:
-    """Read a job's record; return a function that makes the object when the lock is no longer held."""
-    from .job_rows import job_from_row  # before the commit: an import needs a file descriptor, and may find none
+    """Read a job's record; return a function that builds the object after the lock has been released."""
+    from .job_rows import job_from_row  # before the commit: an import needs a file descriptor, and none may be left
 
     row = tx.one(JOBS.get_job_by_number, job=job)
     assert row is not None
@@ -103,7 +103,7 @@ def _claim_from_job(load_job: Callable[[], Job]) -> Claim:
 
 
 def _refuse_claim(tx: Transaction, job_id: str) -> NoReturn:
-    """Tell a missing job from one that cannot be claimed."""
+    """Raise the error for a job that is missing or cannot be claimed."""
     status = require_job(tx, job_id).status
     raise IllegalTransition(
         f"job {job_id} is {status}, not pending, and cannot be claimed",

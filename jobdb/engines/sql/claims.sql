@@ -1,8 +1,8 @@
--- Statements about claims and time limits. Without statistics SQLite takes the wrong index for some: it is named there.
--- An end that is later than now plus its own length was computed while a clock was ahead: it is void. A minute of
--- difference is tolerated (60000): hosts that share a folder have clocks of their own, and a clock is set back by seconds.
+-- Statements for claims and time limits. Without statistics SQLite picks the wrong index for some: they name it.
+-- An end that is later than now plus its own length was computed while a clock was ahead: it is void. A difference of a
+-- minute (60000) is tolerated: hosts that share a folder have their own clocks, and clocks are adjusted by seconds.
 
--- claim_next: give the oldest pending job of the highest priority to a worker.
+-- claim_next: claim the oldest pending job of the highest priority for a worker.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
@@ -11,7 +11,7 @@ WHERE id = (
 )
 RETURNING id;
 
--- claim_next_by_agent: give the first pending job of one agent to a worker.
+-- claim_next_by_agent: claim the first pending job of one agent for a worker.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
@@ -21,7 +21,7 @@ WHERE id = (
 )
 RETURNING id;
 
--- claim_next_by_session: give the first pending job of one agent session to a worker.
+-- claim_next_by_session: claim the first pending job of one agent session for a worker.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
@@ -33,20 +33,20 @@ WHERE id = (
 )
 RETURNING id;
 
--- claim_job: give one named job to a worker, if it is pending.
+-- claim_job: claim one named job for a worker, if it is pending.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
 WHERE job_id = :job_id AND status = 'pending'
 RETURNING id;
 
--- renew_lease: give a live claim's lease a new end.
+-- renew_lease: extend the lease of a current claim.
 UPDATE jobs SET lease_until_ms = :lease_until, lease_ms = CAST(:lease_until AS BIGINT) - :now, updated_ms = :now WHERE id = :job;
 
 -- release_job: return a claimed job to pending.
 UPDATE jobs SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now WHERE id = :job;
 
--- expired_leases: running jobs whose lease has ended.
+-- expired_leases: running jobs whose lease has expired.
 SELECT job_id, id, strikes, worker, attempt FROM jobs INDEXED BY jobs_leased
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now
 ORDER BY lease_until_ms LIMIT :limit;
@@ -57,12 +57,12 @@ WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms > CAS
   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000
 ORDER BY lease_until_ms DESC LIMIT :limit;
 
--- return_void_lease: return a job with a void lease to pending. Its worker is not at fault: no strike is counted.
+-- return_void_lease: return a job with a void lease to pending. Its worker is not at fault, so no strike is counted.
 UPDATE jobs
 SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now, detail = :detail
 WHERE id = :job;
 
--- restart_limits: let the limits of running jobs count from now that began or published later than now.
+-- restart_limits: count the time limits from now for running jobs that began, or last published, later than now.
 UPDATE jobs
 SET started_ms = CASE WHEN COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 THEN :now ELSE started_ms END,
     last_event_ms = CASE WHEN last_event_ms > CAST(:now AS BIGINT) + 60000 THEN :now ELSE last_event_ms END
@@ -77,8 +77,8 @@ SET status = 'pending', lease_until_ms = NULL, worker = NULL, strikes = strikes 
     detail = :detail
 WHERE id = :job;
 
--- overdue_jobs: running jobs past their time limits, which count from the claim: from the registration, should a clock
--- have been behind at the claim.
+-- overdue_jobs: running jobs past their time limits, which count from the claim, or from the registration if a clock
+-- was behind at the claim.
 SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, last_event_ms
 FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
                      ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
@@ -88,7 +88,7 @@ WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now)
 ORDER BY id LIMIT :limit;
 
--- end_job: end a job for which no event can be signed or numbered, as a cancelled job ends.
+-- end_job: end a job for which no event can be signed or numbered, without an event.
 UPDATE jobs
 SET status = 'error', finished_ms = :now, updated_ms = :now, terminal_seq = last_seq, lease_until_ms = NULL,
     detail = :detail

@@ -1,8 +1,8 @@
-"""The engine: the verbs put together over a store. It stands behind the registry for SQLite and PostgreSQL alike.
+"""The engine: all verbs over one store, for SQLite and PostgreSQL alike.
 
-One verb, one sentence, one transaction. A verb that writes is durable when it returns. Arguments are checked already;
-times and durations are milliseconds. Verbs raise the errors of :mod:`jobdb.errors` and nothing of a driver's. One
-suite, ``tests/conformance``, runs every verb on every engine. Called by the registry and the tools beside it.
+Each verb is one transaction. A verb that writes is durable when it returns. Arguments have been checked by the caller;
+times and durations are in milliseconds. Verbs raise the errors of :mod:`jobdb.errors`, never those of a driver. One
+test suite, ``tests/conformance``, runs every verb on every engine. Called by the registry and the packages above it.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ class Engine(JobVerbs, ClaimVerbs, LeaseVerbs, EventVerbs, OutboxVerbs, AcceptVe
     """
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Close the database; with ``checkpoint`` the last process out leaves one file, where that applies."""
+        """Close the database; with ``checkpoint`` the last process to close a SQLite database leaves a single file."""
         self.store.close(checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""Verbs about what an agent says: publish, and a job's events."""
+"""The verbs for a job's own events: publish, and the list of events."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class EventVerbs(VerbGroup):
-    """Verbs about what an agent says."""
+    """The verbs for a job's own events."""
 
     @verb
     def publish(self, events: Sequence[NewEvent]) -> list[Event]:
-        """Number, sign and record events, put them into the outbox and move their jobs; all or none."""
+        """Number, sign and record events, add them to the outbox and update their jobs; all or none."""
         if len(events) == 1 and self.store.traits.presigns:
             return [self._publish_one(events[0])]
         with self.store.write() as tx:
@@ -33,7 +33,7 @@ class EventVerbs(VerbGroup):
         return [event_from_wire(wire, now) for wire in recorded]
 
     def _publish_one(self, new: NewEvent) -> Event:
-        """Publish one event, which was signed beforehand if nobody else has changed its job."""
+        """Publish one event, signed in advance if no other process has changed its job."""
         self.store.check()  # before a lock that another thread may have held when this process was forked
         presigned = self.presign_cache.presign(new, self.vault, self.store.clock())
         with self.store.write() as tx:
@@ -51,7 +51,7 @@ class EventVerbs(VerbGroup):
 
     @verb
     def events(self, job_id: str, *, after: int, limit: int) -> list[Event]:
-        """Return a page of a job's events in order, which follows the seq ``after``."""
+        """Return a page of a job's events in order, starting after the seq ``after``."""
         with self.store.read() as tx:
             rows = tx.all(EVENTS.list_events, job_id=job_id, after=after, limit=limit)
             if not rows:

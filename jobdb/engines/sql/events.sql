@@ -1,4 +1,4 @@
--- Statements about publishing and reading events.
+-- Statements for publishing and reading events.
 
 -- publish_state: the state of a job and its current token, from which an event is numbered and signed.
 SELECT j.id, j.status, j.last_seq, j.attempt, j.has_broker, j.kid, t.sealed, t.revoked_ms
@@ -9,7 +9,7 @@ WHERE j.job_id = :job_id;
 INSERT INTO events (job, seq, event, attempt, recorded_ms, digest, payload)
 VALUES (:job, :seq, :event, :attempt, :now, :digest, :payload);
 
--- insert_delivery: put an event into the outbox.
+-- insert_delivery: add an event to the outbox.
 INSERT INTO outbox (event, job) SELECT id, job FROM events WHERE job = :job AND seq = :seq;
 
 -- advance_job: record the last event of a running job.
@@ -17,7 +17,7 @@ UPDATE jobs
 SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
 WHERE id = :job;
 
--- advance_job_if_unchanged: record it if the job is as it was left, and its token unchanged and not revoked.
+-- advance_job_if_unchanged: the same, if the job is as expected and its token is unchanged and not revoked.
 UPDATE jobs
 SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
 WHERE id = :job AND job_id = :job_id AND status = 'running' AND last_seq = :last_seq AND attempt = :attempt
@@ -26,7 +26,7 @@ WHERE id = :job AND job_id = :job_id AND status = 'running' AND last_seq = :last
       SELECT 1 FROM tokens WHERE job = :job AND kid = :kid AND sealed = :sealed AND revoked_ms IS NULL
   ));
 
--- start_job: start a pending job, from which an event came: somebody works on it.
+-- start_job: start a pending job for which an event was published: somebody works on it.
 UPDATE jobs
 SET status = 'running', attempt = :attempt, last_seq = :seq, last_event = :event, last_event_ms = :now,
     started_ms = :now, updated_ms = :now, detail = :detail

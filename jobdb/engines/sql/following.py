@@ -1,7 +1,7 @@
-"""Following recorded events: a subscriber accepts them, and is given those that it has not handled.
+"""The following of recorded events: a subscriber accepts them, and receives those that it has not handled.
 
-Called by the verbs of subscribers. The events were signed or verified here when they were recorded, so nothing is
-verified again.
+Called by the subscription verbs. The events were signed or verified when they were recorded in this database, so they
+are not verified again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class FollowResult(NamedTuple):
-    """The events of a followed job that are to be handled, and whether the job has ended.
+    """The events of a followed job that remain to be handled, and whether the job has ended.
 
     Attributes:
         events: the events, in order.
-        ended: the job's final status when nothing is left to handle and nothing can come; None otherwise.
-        after: the seq (handled_seq) that the events follow.
+        ended: the job's final status if no event is left to handle and none can follow; None otherwise.
+        after: the seq (handled_seq) after which the events begin.
     """
 
     events: tuple[Event, ...]
@@ -33,12 +33,12 @@ class FollowResult(NamedTuple):
 
 
 class FeedPage(NamedTuple):
-    """The jobs that have news for a subscriber of all jobs.
+    """The jobs that have new events for a subscriber of all jobs.
 
     Attributes:
         job_ids: the jobs, each once, in the order of their first event.
-        last_event: the id (events.id) of the last event that was looked at.
-        recheck_sec: look again after so many seconds although nothing may announce it; infinite where that is not so.
+        last_event: the id (events.id) of the last event that was examined.
+        recheck_sec: check again after so many seconds even without a notification; infinite if that is not needed.
     """
 
     job_ids: list[str]
@@ -47,9 +47,9 @@ class FeedPage(NamedTuple):
 
 
 class _SubscriptionState(NamedTuple):
-    """A row of ``subscription_state``: a job's end, and a subscriber's numbers for it.
+    """A row of ``subscription_state``: a job's status and last seqs, and a subscriber's numbers for it.
 
-    ``subscription`` is None when the subscriber has not begun with the job; the numbers then mean nothing.
+    ``subscription`` is None if the subscriber has not begun with the job; its numbers are then meaningless.
     """
 
     job: int
@@ -63,31 +63,31 @@ class _SubscriptionState(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """A row of ``get_feed``: the event before which a subscriber of all jobs began, and the last it has looked at."""
+    """A row of ``get_feed``: the event after which a subscriber of all jobs began, and the last one it has examined."""
 
     start_event: int
     event: int
 
 
 class FollowRows(NamedTuple):
-    """A result as it was read."""
+    """A result whose rows are not parsed yet."""
 
     rows: list[Row]
     ended: JobStatus | None
     after: int
 
     def result(self) -> FollowResult:
-        """Parse the payloads; called when the lock is given back, as they may be large."""
+        """Parse the payloads; called after the lock has been released, since they may be large."""
         return FollowResult(tuple(map(event_from_row, self.rows)), self.ended, self.after)
 
 
 def poll(store: Store, job_id: str, subscriber: str) -> FollowResult | None:
-    """Look for news without the write lock; return None where there is some, or the subscriber is to begin.
+    """Look for new events without the write lock; return None if there are any, or if the subscriber has yet to begin.
 
-    A job's news must not cost every follower of another job a transaction.
+    A new event of one job must not cost every follower of another job a write transaction.
 
     Raises:
-        UnknownJob: there is no job of that id.
+        UnknownJob: there is no job with that id.
     """
     with store.read() as tx:
         state = _require_state(tx, job_id, subscriber)
@@ -120,22 +120,22 @@ def follow(
         job_id: the job.
         subscriber: the subscriber.
         start: where a new subscriber begins: "beginning" or "now".
-        limit: the most events.
-        start_event: the event (events.id) after which a new subscriber begins instead; None or 0: there is none.
-        include_events: return the events too.
+        limit: the maximum number of events.
+        start_event: the event (events.id) after which a new subscriber begins instead; None or 0 for no such event.
+        include_events: also return the events.
 
     Raises:
-        UnknownJob: there is no job of that id.
+        UnknownJob: there is no job with that id.
     """
     state = _require_state(tx, job_id, subscriber)
     subscription, last_seq, handled_seq = state.subscription, state.last_seq, state.handled_seq
     if subscription is None:
         start_seq = _start_seq(tx, state, start, start_event)
-        made = tx.one(
+        inserted = tx.one(
             ACCEPT.insert_subscription, job=state.job, subscriber=subscriber, start_seq=start_seq, now=tx.now_ms
         )
-        assert made is not None
-        subscription, last_seq, handled_seq = int(made[0]), start_seq, start_seq
+        assert inserted is not None
+        subscription, last_seq, handled_seq = int(inserted[0]), start_seq, start_seq
     statement = SUBSCRIPTIONS.follow_events if include_events else SUBSCRIPTIONS.follow_seqs
     rows = tx.all(statement, job_id=job_id, subscription=subscription, after=handled_seq, limit=limit)
     _accept_recorded(tx, subscription, last_seq, [seq for _job_id, seq, *_event in rows])
@@ -144,7 +144,7 @@ def follow(
 
 
 def _accept_recorded(tx: Transaction, subscription: int, last_seq: int, seqs: list[int]) -> None:
-    """Advance over recorded events: they were verified or signed here when they were recorded."""
+    """Record that a subscriber has accepted these seqs, and the gaps between them."""
     expected = last_seq + 1
     for seq in seqs:
         if seq < expected:
@@ -164,14 +164,14 @@ def _require_state(tx: Transaction, job_id: str, subscriber: str) -> _Subscripti
 
 
 def require_feed(tx: Transaction, subscriber: str) -> Feed:
-    """Read how far a subscriber of all jobs has looked."""
+    """Read how far a subscriber of all jobs has come."""
     row = tx.one(SUBSCRIPTIONS.get_feed, subscriber=subscriber)
     assert row is not None  # open_feed comes first
     return Feed._make(row)
 
 
 def _start_seq(tx: Transaction, state: _SubscriptionState, start: str, start_event: int | None) -> int:
-    """Return after which seq a new subscriber of a job begins."""
+    """Return the seq after which a new subscriber of a job begins."""
     if start_event:
         row = tx.one(SUBSCRIPTIONS.seq_at_event, job=state.job, event=start_event)
         assert row is not None

@@ -1,6 +1,6 @@
-"""Jobs from rows of the view ``job_records``, or from what such a row will be.
+"""The conversion of rows of the view ``job_records`` to jobs.
 
-Imported where a job is read: an agent runs the command line once per event, and making the class takes a millisecond.
+Imported where a job is read: an agent runs the command line once per event, and creating the class takes a millisecond.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class JobRecord(NamedTuple):
-    """A row of the view ``job_records``: all that the public object of a job is made of."""
+    """A row of the view ``job_records``: everything in the public object of a job."""
 
     job_id: str
     status: str
@@ -53,11 +53,11 @@ class JobRecord(NamedTuple):
 
 
 record_id = itemgetter(JobRecord._fields.index("id"))
-"""The primary key of a row that no named tuple was made of: a page has hundreds."""
+"""Returns the primary key of a row. No named tuple is created: a page has hundreds of rows."""
 
 
 class _MutableJob:
-    """A job whose fields are being set: laid out as a job is, and not frozen yet.
+    """A job whose fields are being set: with the layout of a job, but not frozen yet.
 
     The constructor of a frozen class sets each field through ``object.__setattr__``, at ten times the cost, and a page
     has hundreds of fields.
@@ -67,15 +67,15 @@ class _MutableJob:
 
 
 def job_from_row(row: Row) -> Job:
-    """Return the job of a row of the view ``job_records``: see :class:`JobRecord`."""
+    """Convert a row of the view ``job_records`` (see :class:`JobRecord`) to a job."""
     return jobs_from_rows((row,))[0]
 
 
 def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
-    """Return the jobs of a page of rows, in their order."""
+    """Convert a page of rows to jobs, in the same order."""
     jobs: list[Job] = []
     registered_ms, created = None, None
-    finished, statuses, kinds, moment = jobs.append, STATUSES, KINDS, datetime.fromtimestamp
+    add_job, statuses, kinds, to_datetime = jobs.append, STATUSES, KINDS, datetime.fromtimestamp
     for row in rows:
         job: Any = _MutableJob()
         (
@@ -110,26 +110,26 @@ def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
         job.status = statuses[status]
         job.broker = None if broker is None else broker_from_json(broker, bool(has_password))
         job.expected_artifacts = () if artifacts == "[]" else _artifacts(artifacts)
-        job.lease_expires_at = None if lease_until_ms is None else moment(lease_until_ms / 1000, UTC)
-        if created_ms != registered_ms:  # the jobs of a batch were registered at one moment
-            registered_ms, created = created_ms, moment(created_ms / 1000, UTC)
+        job.lease_expires_at = None if lease_until_ms is None else to_datetime(lease_until_ms / 1000, UTC)
+        if created_ms != registered_ms:  # the jobs of a batch were registered at the same time
+            registered_ms, created = created_ms, to_datetime(created_ms / 1000, UTC)
         job.created_at = created
-        # What changes a job last is mostly its last event, which may be its end.
-        job.updated_at = updated = created if updated_ms == created_ms else moment(updated_ms / 1000, UTC)
-        job.started_at = None if started_ms is None else moment(started_ms / 1000, UTC)
+        # A job's last change is mostly its last event, which may be its end.
+        job.updated_at = updated = created if updated_ms == created_ms else to_datetime(updated_ms / 1000, UTC)
+        job.started_at = None if started_ms is None else to_datetime(started_ms / 1000, UTC)
         if finished_ms is None:
             job.finished_at = None
         else:
-            job.finished_at = updated if finished_ms == updated_ms else moment(finished_ms / 1000, UTC)
+            job.finished_at = updated if finished_ms == updated_ms else to_datetime(finished_ms / 1000, UTC)
         job.last_event = None if last_event is None else kinds[last_event]
         if last_event_ms is None:
             job.last_event_at = None
         else:
-            job.last_event_at = updated if last_event_ms == updated_ms else moment(last_event_ms / 1000, UTC)
+            job.last_event_at = updated if last_event_ms == updated_ms else to_datetime(last_event_ms / 1000, UTC)
         job.auth = "required" if kid else "never"
         job.extra = {} if extra == "{}" else json.loads(extra)
         job.__class__ = Job
-        finished(job)
+        add_job(job)
     return jobs
 
 

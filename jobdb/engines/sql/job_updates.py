@@ -1,6 +1,6 @@
-"""The rows that publish and accept write: an event's, and the change to its job's.
+"""The rows that publish and accept write: one per event, and the update of its job.
 
-Also :func:`run_each`, by which a verb executes one statement for several rows.
+Also :func:`run_each`, with which a verb executes one statement for several rows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class JobUpdates:
-    """The events of one transaction that move a job: the one that starts a pending job, and the last one.
+    """The events of one transaction that update their job: the one that starts a pending job, and the last one.
 
-    Those between them leave no trace in the job's row.
+    The events between them leave no trace in the job's row.
     """
 
     __slots__ = ("_updates",)
@@ -40,7 +40,7 @@ class JobUpdates:
 
         Args:
             status: the job's status before it.
-            wire: the event; the job's life allows it.
+            wire: the event, which the lifecycle allows in that status.
             last_seq: the job's last_seq after it.
         """
         if status is JobStatus.RUNNING and self._updates and self._updates[-1][0] is JobStatus.RUNNING:
@@ -48,15 +48,15 @@ class JobUpdates:
         self._updates.append((status, wire, last_seq))
 
     def rows(self, job: int, attempt: int, now: int) -> Iterator[tuple[Statement, dict[str, Any]]]:
-        """Return the statements that write them to the job's row."""
+        """Yield the statements that update the job's row, with their parameters."""
         for status, wire, last_seq in self._updates:
             yield _job_update(job, wire, status, attempt, last_seq, now)
 
 
 def run_job_updates(tx: Transaction, updates: Iterable[tuple[Statement, dict[str, Any]]]) -> None:
-    """Move jobs, those by the same statement together: first what starts a job, then what it said, its end last.
+    """Run updates of jobs, grouped by statement: starts first, then progress, then ends.
 
-    The updates of one job are in this order already.
+    The updates of one job are already in this order.
     """
     found = list(updates)
     if len(found) == 1:
@@ -75,7 +75,7 @@ def run_job_updates(tx: Transaction, updates: Iterable[tuple[Statement, dict[str
 
 
 def event_row(job: int, wire: WireEvent, now: int) -> dict[str, Any]:
-    """Return the row of a wire event, for ``insert_event``."""
+    """Return the parameters of ``insert_event`` for a wire event."""
     return {
         "job": job,
         "seq": wire.seq,
@@ -88,7 +88,7 @@ def event_row(job: int, wire: WireEvent, now: int) -> dict[str, Any]:
 
 
 def run_each(tx: Transaction, statement: Statement, rows: Sequence[dict[str, Any]]) -> None:
-    """Execute a statement for each row: at once where there are several."""
+    """Execute a statement for each row; several rows are executed in one call."""
     if len(rows) == 1:
         tx.run(statement, **rows[0])
     elif rows:
@@ -122,7 +122,7 @@ def _job_update(
 
 
 def event_from_wire(wire: WireEvent, recorded_ms: int) -> Event:
-    """Return the public object of a wire event that was just recorded."""
+    """Return the public object for a wire event that was just recorded."""
     return model.Event(
         job_id=wire.job_id,
         seq=wire.seq,
@@ -136,7 +136,7 @@ def event_from_wire(wire: WireEvent, recorded_ms: int) -> Event:
     )
 
 
-@lru_cache(maxsize=16)  # the events of a batch are recorded at one moment
+@lru_cache(maxsize=16)  # the events of a batch are recorded at the same time
 def _utc_datetime(ms: int) -> datetime:
     moment = from_ms(ms)
     assert moment is not None

@@ -1,4 +1,4 @@
-"""Verbs about jobs as records: register, get, list, cancel, prune."""
+"""The verbs for jobs as records: register, get, list, cancel, prune, and the settings of the database."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from ...model import Job, JobFilter, NewJob
     from ..store import Row, Transaction
 
-_MAX_JOB_KEY = 2**62
+_ABOVE_ALL_KEYS = 2**62
 
 
 class JobVerbs(VerbGroup):
-    """Verbs about jobs as records."""
+    """The verbs for jobs as records."""
 
     @verb
     def register(self, jobs: Sequence[NewJob]) -> list[Job]:
-        """Record new jobs with their tokens; all or none. A known idempotency key answers with the job that it made."""
+        """Record new jobs with their tokens; all or none. A known idempotency key returns the job it was used for."""
         from .job_rows import jobs_from_rows
         from .registration import Registration
 
@@ -44,23 +44,23 @@ class JobVerbs(VerbGroup):
 
     @verb
     def get(self, job_id: str) -> Job:
-        """Return one job; raise UnknownJob if there is none."""
+        """Return one job; raise UnknownJob if it does not exist."""
         with self.store.read() as tx:
             return _read_job(tx, job_id)
 
     @verb
     def list_jobs(self, job_filter: JobFilter, *, after: str | None, limit: int) -> list[Job]:
-        """Return a page of jobs, newest first, which follows the job ``after``."""
+        """Return a page of jobs, newest first, starting after the job ``after``."""
         from .job_rows import jobs_from_rows
 
         with self.store.read() as tx:
-            below = _MAX_JOB_KEY if after is None else require_job_key(tx, after)
+            below = _ABOVE_ALL_KEYS if after is None else require_job_key(tx, after)
             rows = _page(tx, job_filter, below, limit)
         return jobs_from_rows(rows)
 
     @verb
     def cancel(self, job_id: str, *, reason: str) -> Job:
-        """End a pending or running job as cancelled. A cancelled job stays as it is; that is not an error."""
+        """Cancel a pending or running job. Cancelling a cancelled job changes nothing and is not an error."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             state = require_job(tx, job_id)
@@ -76,17 +76,17 @@ class JobVerbs(VerbGroup):
 
     @verb
     def prune(self, *, finished_before_ms: int, limit: int) -> list[str]:
-        """Delete up to ``limit`` jobs that ended before a moment and have nothing left to deliver; return their ids."""
+        """Delete up to ``limit`` jobs that ended before a time and have nothing left to deliver; return their ids."""
         with self.store.write() as tx:
-            doomed = tx.all(JOBS.prune_candidates, before=finished_before_ms, limit=limit)
+            candidates = tx.all(JOBS.prune_candidates, before=finished_before_ms, limit=limit)
             tombstones = []
-            for job, job_id, kid, unremembered in doomed:
+            for job, job_id, kid, unremembered in candidates:
                 if unremembered or not kid or not is_generated_id(job_id):
                     tombstones.append({"job_id": job_id, "unremembered": int(unremembered), "now": tx.now_ms})
                 tx.run(JOBS.delete_verdict_counts, job=job)
                 tx.run(JOBS.delete_job, job=job)
             run_each(tx, TOKENS.upsert_tombstone, tombstones)
-            return [job_id for _job, job_id, _kid, _unremembered in doomed]
+            return [job_id for _job, job_id, _kid, _unremembered in candidates]
 
     @verb
     def count_by_status(self) -> dict[JobStatus, int]:
@@ -97,14 +97,14 @@ class JobVerbs(VerbGroup):
 
     @verb
     def setting(self, name: str) -> str | None:
-        """Return a fact about this database; None where it is not set."""
+        """Return a setting of this database; None if it is not set."""
         with self.store.read() as tx:
             row = tx.one(JOBS.get_setting, name=name)
             return None if row is None else row[0]
 
     @verb
     def put_setting(self, name: str, value: str) -> None:
-        """Set a fact about this database."""
+        """Store a setting of this database, replacing an earlier value."""
         if not name:
             raise InvalidInput("a setting needs a name")
         with self.store.write() as tx:
@@ -115,7 +115,7 @@ def _page(tx: Transaction, job_filter: JobFilter, below: int, limit: int) -> Ite
     common = {"below": below, "limit": limit, "agent_session": job_filter.agent_session}
     if not job_filter.statuses and job_filter.agent is None:
         return tx.all(JOBS.list_jobs, **common)
-    # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
+    # Each status is a contiguous range of an index, in the order of the page: merging them needs no sort.
     from .job_rows import record_id
 
     pages = []

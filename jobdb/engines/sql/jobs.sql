@@ -1,6 +1,6 @@
--- Statements about jobs. Where SQLite and PostgreSQL differ, postgresql/dialect.sql says how.
+-- Statements for jobs. Those that differ on PostgreSQL have the same name in postgresql/dialect.sql.
 
--- insert_job: insert a job; no row when the id is taken.
+-- insert_job: insert a job; no row if the id is taken.
 INSERT INTO jobs (job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec,
                   has_broker, kid, created_ms, updated_ms, idempotency_key)
 VALUES (:job_id, 'pending', :agent, :agent_session, :priority, :topic_prefix, :timeout_sec, :idle_timeout_sec,
@@ -8,15 +8,15 @@ VALUES (:job_id, 'pending', :agent, :agent_session, :priority, :topic_prefix, :t
 ON CONFLICT (job_id) DO NOTHING
 RETURNING id;
 
--- insert_spec: insert the part of a job that does not change.
+-- insert_spec: insert the immutable part of a job.
 INSERT INTO specs (job, prompt, broker, broker_password, expected_artifacts, extra)
 VALUES (:job, :prompt, :broker, :broker_password, :expected_artifacts, :extra);
 
--- insert_token: insert a token of a job under its version.
+-- insert_token: insert a version of a job's token.
 INSERT INTO tokens (job, kid, sealed, imported, created_ms, remembered)
 VALUES (:job, :kid, :sealed, :imported, :now, 1);
 
--- job_by_idempotency_key: the job that was registered under this key before.
+-- job_by_idempotency_key: the job that was registered with an idempotency key.
 SELECT job_id FROM jobs WHERE idempotency_key = :idempotency_key;
 
 -- get_job: one job's record.
@@ -46,7 +46,7 @@ WHERE agent = :agent AND status = :status AND id < :below
   AND (CAST(:agent_session AS TEXT) IS NULL OR agent_session = :agent_session)
 ORDER BY id DESC LIMIT :limit;
 
--- job_state: the state of a job, which a verb checks before it changes the job.
+-- job_state: the state that a verb checks before it changes a job.
 SELECT id, status, attempt, last_seq, worker, lease_until_ms FROM jobs WHERE job_id = :job_id;
 
 -- cancel_job: end a job that is not terminal.
@@ -55,28 +55,28 @@ SET status = 'cancelled', finished_ms = :now, updated_ms = :now, terminal_seq = 
     detail = :detail
 WHERE id = :job AND status IN ('pending', 'running');
 
--- prune_candidates: terminal jobs that ended before a moment and have nothing left to deliver.
+-- prune_candidates: terminal jobs that ended before a time and have nothing left to deliver.
 SELECT id, job_id, kid,
        (SELECT t.kid FROM tokens AS t WHERE t.job = jobs.id AND t.remembered = 0 LIMIT 1) IS NOT NULL
 FROM jobs
 WHERE finished_ms < :before AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id)
 ORDER BY finished_ms LIMIT :limit;
 
--- delete_job: delete a job with all that belongs to it.
+-- delete_job: delete a job and everything that belongs to it.
 DELETE FROM jobs WHERE id = :job;
 
--- delete_verdict_counts: delete the counts of a job.
+-- delete_verdict_counts: delete the verdict counts of a job.
 DELETE FROM verdict_counts WHERE job = :job;
 
--- count_by_status: how many jobs there are of each status.
+-- count_by_status: the number of jobs per status.
 SELECT status, count(*) FROM jobs GROUP BY status;
 
--- get_setting: a fact about this database.
+-- get_setting: a setting of this database.
 SELECT value FROM settings WHERE name = :name;
 
--- insert_setting: set a fact about this database unless it is set.
+-- insert_setting: store a setting of this database unless it exists.
 INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING;
 
--- put_setting: set a fact about this database.
+-- put_setting: store a setting of this database, replacing an earlier value.
 INSERT INTO settings (name, value) VALUES (:name, :value)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;

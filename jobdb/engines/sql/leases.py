@@ -1,4 +1,4 @@
-"""Verbs about named leases, for work that one process does at a time, as the relay and the reaper do."""
+"""The verbs for named leases, for work that one process does at a time, such as the relay's."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from .verb_group import VerbGroup
 
 
 class LeaseVerbs(VerbGroup):
-    """Verbs about named leases."""
+    """The verbs for named leases."""
 
     @verb
     def acquire_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
-        """Take or renew a named lease; return False while another holder has it.
+        """Acquire or renew a named lease; return False while another holder has it.
 
-        One that ends later than it can is no obstacle: it was taken while a clock was ahead.
+        A lease that ends later than it can was acquired while a clock was ahead: it is void and can be taken over.
         """
         with self.store.write() as tx:
             until = tx.now_ms + lease_ms
@@ -22,6 +22,6 @@ class LeaseVerbs(VerbGroup):
 
     @verb
     def release_lease(self, name: str, *, holder: str) -> None:
-        """Give a named lease back, if it is this holder's."""
+        """Release a named lease, if this holder has it."""
         with self.store.write() as tx:
             tx.run(LEASES.release_lease, name=name, holder=holder)

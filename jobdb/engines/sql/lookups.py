@@ -1,4 +1,4 @@
-"""The lookup of a job by its id: its state, or its primary key alone; an error where there is no such job."""
+"""The lookup of a job by its id: its state, or only its primary key; an error if there is no such job."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class JobState(NamedTuple):
-    """A row of ``job_state``: what a verb checks before it changes a job.
+    """A row of ``job_state``: the state that a verb checks before it changes a job.
 
     Attributes:
         job: jobs.id.
         status: the status, as stored.
         attempt: the current claim's number; 0 before the first.
         last_seq: the last event's seq; 0 before the first.
-        worker: who holds the claim.
-        lease_until_ms: until when, Unix milliseconds; None: without end.
+        worker: the worker that holds the claim.
+        lease_until_ms: the end of its lease, Unix milliseconds; None without a lease.
     """
 
     job: int
@@ -35,7 +35,7 @@ def require_job(tx: Transaction, job_id: str) -> JobState:
     """Read a job's state.
 
     Raises:
-        UnknownJob: there is no job of that id.
+        UnknownJob: there is no job with that id.
     """
     row = tx.one(JOBS.job_state, job_id=job_id)
     if row is None:
@@ -44,10 +44,10 @@ def require_job(tx: Transaction, job_id: str) -> JobState:
 
 
 def require_job_key(tx: Transaction, job_id: str) -> int:
-    """Read a job's primary key (jobs.id) alone.
+    """Read only a job's primary key (jobs.id).
 
     Raises:
-        UnknownJob: there is no job of that id.
+        UnknownJob: there is no job with that id.
     """
     row = tx.one(JOBS.job_number, job_id=job_id)
     if row is None:

@@ -1,4 +1,4 @@
-"""Verbs about the outbox: the events that wait for the broker, and where they go."""
+"""The verbs for the outbox: the events that wait for the broker, and their destination."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class OutboxVerbs(VerbGroup):
-    """Verbs about the events that wait for the broker."""
+    """The verbs for the events that wait for the broker."""
 
     @verb
     def outbox(self, *, after: int, limit: int, job_id: str | None = None) -> list[Delivery]:
-        """Return a page of the events that wait for the broker, oldest first, which follows the delivery ``after``.
+        """Return a page of the events that wait for the broker, oldest first, starting after the delivery ``after``.
 
-        They are durable: a broker shall not know what a power failure may take back.
+        They are durable: a broker must not receive an event that a power failure can undo.
         """
         self.store.sync()
         with self.store.read() as tx:
@@ -42,14 +42,14 @@ class OutboxVerbs(VerbGroup):
 
     @verb
     def mark_delivered(self, numbers: Sequence[int]) -> None:
-        """Take events that the broker has acknowledged out of the outbox."""
+        """Remove events that the broker has acknowledged from the outbox."""
         with self.store.write() as tx:
             for number in numbers:
                 tx.run(OUTBOX.mark_delivered, event=number)
 
     @verb
     def outbox_size(self) -> tuple[int, int | None]:
-        """Count the events that wait; return also since when the oldest does, in Unix milliseconds."""
+        """Return the number of waiting events, and the time of the oldest, Unix milliseconds."""
         with self.store.read() as tx:
             row = tx.one(OUTBOX.count_outbox)
         assert row is not None
@@ -58,7 +58,7 @@ class OutboxVerbs(VerbGroup):
 
     @verb
     def broker(self, job_id: str) -> tuple[Broker | None, str | None]:
-        """Return where a job's events go, and the password for it."""
+        """Return the broker of a job's events, and its password."""
         with self.store.read() as tx:
             row = tx.one(OUTBOX.broker_of_job, job_id=job_id)
         if row is None:

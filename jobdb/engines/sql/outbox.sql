@@ -1,4 +1,4 @@
--- Statements about the outbox: events that wait for the broker, and where they go.
+-- Statements for the outbox: the events that wait for the broker, and their destination.
 
 -- outbox_page: the events that wait for the broker, oldest first.
 SELECT o.event, j.job_id, e.seq, e.event, e.payload, j.topic_prefix
@@ -19,7 +19,7 @@ ORDER BY o.event LIMIT :limit;
 -- mark_delivered: remove an event that the broker has acknowledged.
 DELETE FROM outbox WHERE event = :event;
 
--- count_outbox: the number of events that wait, and the time of the oldest.
+-- count_outbox: the number of waiting events, and the time of the oldest.
 SELECT count(*), min(e.recorded_ms) FROM outbox AS o JOIN events AS e ON e.id = o.event;
 
 -- broker_of_job: the broker of a job's events.

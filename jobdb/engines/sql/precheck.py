@@ -1,12 +1,12 @@
-"""The part of accept that runs before the write lock is requested: parse each payload, verify large batches.
+"""The part of accept that runs before the write lock is requested: it parses each payload and verifies large batches.
 
-Parsing and verifying cost as much as the sender likes, within the protocol's limits, and no other writer should wait
-for that. Under the lock it is only checked that the token is still the one that an event was verified with. An event
-that is not authentic is refused here and its content dropped, so that a batch of them takes no memory.
+The sender decides, within the protocol's limits, what parsing and verifying cost, and no other writer should wait for
+that. Under the lock it is only checked that the token is still the one that an event was verified with. An event that
+is not authentic is refused here and its content dropped, so that a batch of such events takes no memory.
 
 The few events of a small batch are verified under the lock instead, from the row that is read there anyway. That takes
-less time than a transaction that reads their tokens beforehand. Called by the accept verbs; calls the protocol and
-:mod:`jobdb.core.authenticity`, which decides.
+less time than an earlier transaction that reads their tokens. Called by the accept verbs; calls the protocol and
+:mod:`jobdb.core.authenticity`, which holds the rules.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ SMALL_BATCH_BYTES = 32_768
 """The largest batch that is verified under the lock, in bytes."""
 
 CHUNK_BYTES = 1_048_576
-"""How many bytes are parsed before the events among them are verified and those that are not authentic dropped."""
+"""The number of bytes that are parsed before their events are verified, and those that are not authentic dropped."""
 
 
 class PrecheckedArrival(NamedTuple):
-    """An arrival, and what is known of it without the write lock.
+    """An arrival, and the result of the checks made without the write lock.
 
     Attributes:
-        wire: the event; None when it is refused.
-        topic: the topic that it came on; None: unknown.
-        refusal: its verdict, when it is refused already.
-        job: the job (jobs.id) for which the refusal is counted; 0: none.
-        authentic: whether it was verified; otherwise that is decided under the lock.
-        verified_with: the encrypted token that it was verified with; None also for a job without a token.
-        kid: the version of the token that a refused event names; 0: none.
+        wire: the event; None if it is refused.
+        topic: the topic on which it arrived; None if unknown.
+        refusal: its verdict, if it is already refused.
+        job: the job (jobs.id) for which the refusal is counted; 0 for none.
+        authentic: it was verified; otherwise it is verified under the lock.
+        verified_with: the sealed token with which it was verified; None also for a job without a token.
+        kid: the token version that a refused event names; 0 for none.
     """
 
     wire: WireEvent | None
@@ -59,7 +59,7 @@ class PrecheckedArrival(NamedTuple):
 
     @property
     def job_id(self) -> str | None:
-        """The job that it names; None when that could not be read."""
+        """The id of the job that it names; None if that could not be parsed."""
         named = self.wire or self.refusal
         return named.job_id if named else None
 
@@ -86,7 +86,7 @@ def precheck(store: Store, vault: Vault, arrivals: Sequence[Arrival]) -> list[Pr
 
 
 def verify_prechecked(store: Store, vault: Vault, prechecked: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
-    """Verify what ``precheck`` has left to the lock; return all, each that is not authentic as its refusal.
+    """Verify what ``precheck`` has left to be verified; return all arrivals, with those not authentic as refusals.
 
     Raises:
         KeyProblem: a token cannot be decrypted.
@@ -95,7 +95,7 @@ def verify_prechecked(store: Store, vault: Vault, prechecked: Sequence[Prechecke
 
 
 def open_sealed_token(vault: Vault, wire: WireEvent, credentials: SenderCredentials) -> str:
-    """Return the token that an event names, in clear.
+    """Return the token that an event names, unsealed.
 
     Raises:
         KeyProblem: it cannot be decrypted.
@@ -117,7 +117,7 @@ def _parse(arrival: Arrival) -> PrecheckedArrival:
 
 
 class _Verifier:
-    """Verifies arrivals in one read transaction per call; remembers the credentials that it has read."""
+    """A verifier of arrivals, with one read transaction per call, which remembers the credentials that it has read."""
 
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
@@ -125,7 +125,7 @@ class _Verifier:
         self._credentials: dict[tuple[str, int], SenderCredentials | None] = {}
 
     def verify(self, arrivals: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
-        """Return the arrivals, verified; those that are refused or verified already are returned as they are."""
+        """Verify arrivals; those that are already refused or verified are returned unchanged."""
         open_events = [each.wire for each in arrivals if each.wire is not None and not each.authentic]
         if not open_events:
             return list(arrivals)
@@ -152,7 +152,7 @@ class _Verifier:
         return PrecheckedArrival(None, topic, refusal, credentials.job if credentials else 0, kid=wire.kid)
 
     def _read_credentials(self, token_keys: Iterable[tuple[str, int]]) -> int:
-        """Read the credentials that are not known yet; return the time at which they were read, Unix milliseconds."""
+        """Read the credentials that are not known yet; return the time of the read, Unix milliseconds."""
         with self._store.read() as tx:
             for job_id, kid in token_keys:
                 if (job_id, kid) not in self._credentials:

@@ -1,8 +1,8 @@
-"""Signing an event before the write lock is asked for.
+"""The signing of an event before the write lock is requested.
 
-The publisher of a job's last event knows the state of the job, unless somebody has changed it since. So the next event
-is numbered and signed before the lock is asked for, and under the lock the statement that moves the job checks that
-state. If it differs, nothing was written and the event is signed anew from what the database holds.
+The process that published a job's last event knows the job's state, unless another process has changed it since. So the
+next event is numbered and signed before the lock is requested, and under the lock the statement that updates the job
+checks that state. If it differs, nothing is written, and the event is signed again from the state in the database.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from ..store import Transaction
 
 _MAX_JOBS = 256
-"""How many jobs are remembered; those published to longest ago are forgotten first."""
+"""The number of jobs that are remembered; the least recently published to are forgotten first."""
 
 
 class JobVersion(NamedTuple):
-    """The state in which an event of this process left a running job.
+    """The state of a running job after this process published its last event.
 
     Attributes:
         job: jobs.id.
         last_seq: the event's seq.
-        attempt: the claim that it belongs to; 0 before the first.
-        has_broker: 1 if its events go to a broker.
-        kid: the current token's version; 0: the job has none.
-        sealed: that token, sealed.
+        attempt: the number of the current claim; 0 before the first.
+        has_broker: 1 if the job's events go to a broker.
+        kid: the version of the current token; 0 if the job has none.
+        sealed: the sealed token.
     """
 
     job: int
@@ -51,13 +51,13 @@ class JobVersion(NamedTuple):
 
 
 class PresignedEvent(NamedTuple):
-    """An event as it will be recorded if its job is still as it was left.
+    """An event as it will be recorded if its job is unchanged.
 
     Attributes:
         wire: the event.
         expected: the state that its job must have.
-        row: its row, but for the moment at which it is recorded.
-        detail: what its job will show of it.
+        row: its row, except for the time at which it is recorded.
+        detail: its detail as the job's record shows it.
     """
 
     wire: WireEvent
@@ -66,7 +66,7 @@ class PresignedEvent(NamedTuple):
     detail: str | None
 
     def try_record(self, tx: Transaction) -> bool:
-        """Record it and move its job; return False, and write nothing, if the job has changed."""
+        """Record the event and update its job; return False, with nothing written, if the job has changed."""
         wire, (job, last_seq, attempt, has_broker, kid, sealed), row, detail = self
         now = tx.now_ms
         moved = tx.run(
@@ -92,19 +92,19 @@ class PresignedEvent(NamedTuple):
 
     @property
     def resulting_version(self) -> JobVersion:
-        """The state in which it leaves its job."""
+        """The state of the job after the event."""
         return self.expected._replace(last_seq=self.wire.seq)
 
 
 class PresignCache:
-    """The states of the jobs that this process publishes to. Threads may share it: it holds guesses."""
+    """The last known states of the jobs that this process publishes to. Threads may share it: stale ones do no harm."""
 
     def __init__(self) -> None:
         self._versions: OrderedDict[str, JobVersion] = OrderedDict()
 
     def presign(self, new: NewEvent, vault: Vault, now_ms: int) -> PresignedEvent | None:
-        """Return the event signed; None where its job is not known, or where it does not leave the job running."""
-        job_version = self._versions.pop(new.job_id, None)  # kept again when the event is recorded
+        """Number and sign an event; return None if its job is not known or the event ends it."""
+        job_version = self._versions.pop(new.job_id, None)  # remembered again once the event is recorded
         if job_version is None or next_status(JobStatus.RUNNING, new.event) is not JobStatus.RUNNING:
             return None
         if new.attempt is not None and new.attempt != job_version.attempt:
@@ -125,12 +125,12 @@ class PresignCache:
                 token=token,
             )
         except (InvalidInput, KeyProblem):
-            return None  # under the lock it is refused, if it must be, from what the database holds
+            return None  # if it must be refused, that happens under the lock, from the state in the database
         detail = shorten(wire.detail) if wire.detail else None
         return PresignedEvent(wire, job_version, event_row(job_version.job, wire, now_ms), detail)
 
     def remember(self, job_id: str, job_version: JobVersion) -> None:
-        """Remember the state in which a job was left. Called when that is committed."""
+        """Remember a job's state after an event. Called after the commit."""
         self._versions[job_id] = job_version
         if len(self._versions) > _MAX_JOBS:
             with suppress(KeyError):

@@ -1,4 +1,4 @@
-"""The events that one transaction publishes: each job is read once and moved once, however many events are its own.
+"""The events that one transaction publishes: each job is read once and updated once, however many events it has.
 
 Called by the verb publish, and by reap, which ends jobs with an event. The caller locks the jobs and ends the
 transaction.
@@ -41,7 +41,7 @@ class _PublishRow(NamedTuple):
 
 
 class _PublishState:
-    """One job while its events are being published in one transaction."""
+    """The state of one job while its events are being published in one transaction."""
 
     __slots__ = ("attempt", "has_broker", "job", "kid", "last_seq", "sealed", "status", "token", "updates")
 
@@ -52,20 +52,20 @@ class _PublishState:
         self.updates = JobUpdates()
 
     def sign(self, new: NewEvent, timestamp: str) -> WireEvent:
-        """Return the event with its seq and signature, if its job and its attempt allow it."""
+        """Number and sign an event, if its job's status and its attempt allow it."""
         target = next_status(self.status, new.event)
         if target is None:
             raise IllegalTransition(
                 f"job {new.job_id} has ended as {self.status}; {new.event} cannot follow",
-                advice=f"registry.events({new.job_id!r}) returns what it said",
-                command=f"'jobdb events {new.job_id}' shows what it said",
+                advice=f"registry.events({new.job_id!r}) returns its events",
+                command=f"'jobdb events {new.job_id}' shows its events",
             )
         self._check_attempt(new)
         if self.kid and self.token is None:
             raise KeyProblem(
                 f"the current token of job {new.job_id} is revoked",
-                advice=f"make a new one with registry.tokens.rotate({new.job_id!r})",
-                command=f"make a new one with 'jobdb token rotate {new.job_id}'",
+                advice=f"create a new one with registry.tokens.rotate({new.job_id!r})",
+                command=f"create a new one with 'jobdb token rotate {new.job_id}'",
             )
         wire = build(
             job_id=new.job_id,
@@ -85,16 +85,16 @@ class _PublishState:
 
     @property
     def job_version(self) -> JobVersion | None:
-        """The state in which the job is left, for the next event; None when it has ended."""
+        """The job's state for the next event; None if it has ended."""
         if self.status is not JobStatus.RUNNING:
             return None
         return JobVersion(self.job, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed)
 
     def _check_attempt(self, new: NewEvent) -> None:
-        """Refuse a stale attempt; begin a new one where nobody names one and the job was given back."""
+        """Refuse a stale attempt; begin a new one if the event names none and the job was released."""
         pending_again = self.status is JobStatus.PENDING and self.attempt > 0
         if new.attempt is None:
-            # Somebody works on a job that was claimed before and given back: the old attempt stays out.
+            # Somebody works on a job that was claimed before and released: the old attempt stays invalid.
             if pending_again:
                 self.attempt += 1
         elif new.attempt != self.attempt or pending_again:
@@ -117,7 +117,7 @@ class PublishBatch:
         self._jobs: dict[str, _PublishState] = {}
 
     def publish(self, events: Sequence[NewEvent]) -> list[WireEvent]:
-        """Number, sign and record events, put them into the outbox, and move their jobs.
+        """Number, sign and record events, add them to the outbox, and update their jobs.
 
         Raises:
             UnknownJob, IllegalTransition, StaleAttempt, KeyProblem, InvalidInput: an event cannot be published.
@@ -141,7 +141,7 @@ class PublishBatch:
         return recorded
 
     def job_version(self, job_id: str) -> JobVersion | None:
-        """Return the state in which a job of the batch is left; None when it has ended."""
+        """Return the state of a job of the batch after its events; None if it has ended."""
         return self._jobs[job_id].job_version
 
     def _load(self, job_id: str) -> _PublishState:
@@ -156,12 +156,12 @@ class PublishBatch:
 
 
 def stale_attempt(doing: str, job_id: str, attempt: int, *, status: JobStatus, current: int) -> StaleAttempt:
-    """Return the error of a worker whose claim is no longer the job's.
+    """Return the error for a worker whose claim is no longer current.
 
     Args:
-        doing: what it cannot do, such as "renew".
+        doing: the refused operation, such as "renew".
         job_id: the job.
-        attempt: the claim that it named.
+        attempt: the claim that the worker named.
         status: the job's status.
         current: the current claim's number.
     """

@@ -1,6 +1,6 @@
-"""The transaction of the verb reap: jobs whose lease ran out, and jobs past their time limits.
+"""The transaction of the verb reap: jobs whose lease has expired, and jobs past their time limits.
 
-Called by the verb, which imports it when it is called: publishing needs none of it.
+Called by the verb, which imports it on the first call: publishing does not need it.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class _VoidLease(NamedTuple):
 
 
 def reap(tx: Transaction, vault: Vault, *, strike_limit: int, limit: int) -> list[Reaped]:
-    """Take back what has run out.
+    """End overdue jobs, and return or end jobs whose lease has expired.
 
     Args:
         tx: the transaction.
         vault: unseals the tokens of the jobs that are ended.
-        strike_limit: how many expired leases end a job.
-        limit: the most jobs of each kind.
+        strike_limit: the number of expired leases that ends a job.
+        limit: the maximum number of jobs of each kind.
     """
     now, done = tx.now_ms, []
     tx.run(CLAIMS.restart_limits, now=now, limit=limit)
@@ -88,20 +88,20 @@ def reap(tx: Transaction, vault: Vault, *, strike_limit: int, limit: int) -> lis
 
 
 def _end_job(tx: Transaction, vault: Vault, job_id: str, job: int, reason: str, reason_code: str) -> None:
-    """End a job with an event of its own; without one where none can be signed."""
+    """End a job with an error event, or without an event if none can be signed."""
     event = model.NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": reason_code})
     try:
         PublishBatch(tx, vault).publish([event])
     except (KeyProblem, InvalidInput) as problem:
-        # One job whose token is revoked or whose numbers are used up must not keep all others from being reaped.
+        # One job whose token is revoked or whose seqs are used up must not keep all others from being reaped.
         known = tx.one(TOKENS.sealing_key, name=KEY_ID)
         if isinstance(problem, KeyProblem) and known is not None and not vault.has_key(known[0]):
-            raise  # it is this process that has not the database's key
+            raise  # this process does not have the database's key
         tx.run(CLAIMS.end_job, job=job, now=tx.now_ms, detail=shorten(reason))
 
 
 def _overdue_reason(job: _OverdueJob, now_ms: int) -> tuple[str, str]:
-    """Return why a job is ended that is past a time limit: as a sentence, and as a word."""
+    """Return the reason for ending a job past a time limit, as a sentence and as a code."""
     if job.timeout_sec > 0 and job.began_ms + job.timeout_sec * 1000 <= now_ms:
         return f"timed out: running for more than {job.timeout_sec} s", "timeout"
     since = from_ms(max(job.began_ms, job.last_event_ms or 0))

@@ -1,7 +1,7 @@
-"""The transaction of the verb register: the jobs that were added, and what remains to be written at its end.
+"""The transaction of the verb register: the jobs that were added, and the rows to write at its end.
 
-A batch is written in few statements: each job's row gives it its key, and all else is gathered. Called by the verb
-register, which imports it when it is called: publishing needs none of it.
+A batch is written in few statements: inserting a job's row yields its key, and everything else is collected. Called by
+the verb register, which imports it on the first call: publishing does not need it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .token_reuse import TokenReuseGuard
 
 _ID_ATTEMPTS = 8
-_ID_ADVICE = "Leave the id out to have one made, or give an idempotency key to register once however often you ask"
+_ID_ADVICE = "Omit the id to have one generated, or give an idempotency key to make registering repeatable"
 
 
 class Registration:
@@ -33,7 +33,7 @@ class Registration:
     Args:
         tx: the transaction.
         vault: seals the tokens and broker passwords.
-        reuse_guard: recognizes tokens that were given or generated before.
+        reuse_guard: recognizes tokens that were used before.
 
     Attributes:
         records: the jobs as rows of the view ``job_records``.
@@ -48,14 +48,14 @@ class Registration:
         self.tokens = reuse_guard.for_transaction(tx, self._sealer)
         self._specs: list[dict[str, Any]] = []
         self._signed_jobs: list[int] = []
-        self._secrets: list[tuple[str, str]] = []  # their tokens, each with what it is bound to
+        self._secrets: list[tuple[str, str]] = []  # their tokens, each with its binding
 
     def add(self, new: NewJob) -> None:
-        """Insert a job; the rest of it is written by :meth:`flush`."""
+        """Insert a job's row; :meth:`flush` writes the rest of the job."""
         if new.idempotency_key is not None:
             known = self._tx.one(JOBS.job_by_idempotency_key, idempotency_key=new.idempotency_key)
             if known is not None:
-                self.flush()  # it may be a job of this batch
+                self.flush()  # it may be a job in this batch
                 self.records.append(self._known_job(known[0], new))
                 return
         signed = new.auth != "never"
@@ -115,7 +115,7 @@ class Registration:
         )
 
     def flush(self) -> None:
-        """Write what was gathered: one statement for all, and their secrets sealed together."""
+        """Write the collected rows, with one statement per table, and their secrets sealed together."""
         run_each(self._tx, JOBS.insert_spec, self._specs)
         tokens = [
             {"job": job, "kid": 1, "sealed": sealed, "imported": 0, "now": self._now}
@@ -147,14 +147,14 @@ class Registration:
                 return job_id, row[0], prefix
             if new.job_id is not None:
                 raise AlreadyExists(
-                    f"there is a job {new.job_id!r} already",
+                    f"job {new.job_id!r} already exists",
                     advice=f"registry.get({new.job_id!r}) returns it. {_ID_ADVICE}",
                     command=f"'jobdb show {new.job_id}' shows it. {_ID_ADVICE}",
                 )
         raise AlreadyExists("no free job id was found", advice="register again")
 
     def _known_job(self, job_id: str, new: NewJob) -> JobRecord:
-        """Return the job that an idempotency key made, if it is the job that is asked for."""
+        """Return the job that was registered with an idempotency key, if it matches the requested one."""
         row = self._tx.one(JOBS.get_job, job_id=job_id)
         assert row is not None
         record = JobRecord._make(row)

@@ -1,4 +1,4 @@
-"""From rows to the public objects, jobs excepted (job_rows.py), and back to what a column takes."""
+"""The conversion of rows to public objects, and of values to columns. For jobs see job_rows.py."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from ...model import Broker, Event
     from ..store import Row
 
-# A lookup costs a tenth of what calling the enumeration does, and a page of jobs does it hundreds of times.
+# A lookup costs a tenth of a call of the enum, and a page of jobs needs hundreds of them.
 STATUSES = {status.value: status for status in JobStatus}
 KINDS = {kind.value: kind for kind in EventKind}
 
 
 def default_topic_prefix(job_id: str) -> str:
-    """Return the topic prefix of a job that was registered with none."""
+    """Return the topic prefix of a job that was registered without one."""
     return f"jobdb/jobs/{job_id}"
 
 
 @lru_cache(maxsize=256)  # a page of jobs names the same few brokers
 def broker_from_json(text: str | None, has_password: bool) -> Broker | None:
-    """Return the broker settings of a job as stored, without the password."""
+    """Parse the stored broker settings of a job, which do not include the password."""
     if text is None:
         return None
     stored = json.loads(text)
@@ -41,7 +41,7 @@ def broker_from_json(text: str | None, has_password: bool) -> Broker | None:
 
 
 def broker_to_json(broker: Broker | None) -> str | None:
-    """Return the broker settings for storing; the password goes elsewhere, sealed."""
+    """Serialize broker settings for storing; the password is stored separately, sealed."""
     if broker is None:
         return None
     return json.dumps({"host": broker.host, "port": broker.port, "tls": broker.tls, "username": broker.username})
@@ -50,7 +50,7 @@ def broker_to_json(broker: Broker | None) -> str | None:
 def open_broker(
     vault: Vault, job_id: str, text: str | None, sealed_password: bytes | None
 ) -> tuple[Broker | None, str | None]:
-    """Return a job's broker settings, and the password in clear.
+    """Return a job's broker settings and the unsealed password.
 
     Raises:
         KeyProblem: the password cannot be decrypted.
@@ -62,7 +62,7 @@ def open_broker(
 
 
 def event_from_row(row: Row) -> Event:
-    """Return the event of a row of job_id, seq, event, attempt, recorded_ms and payload."""
+    """Convert a row of job_id, seq, event, attempt, recorded_ms and payload to an event."""
     job_id, seq, kind, attempt, recorded_ms, payload = row
     wire: dict[str, Any] = json.loads(payload)
     recorded_at = from_ms(recorded_ms)
@@ -81,6 +81,6 @@ def event_from_row(row: Row) -> Event:
 
 
 def shorten(text: str, most: int = 1000) -> str:
-    """Return at most ``most`` characters, fit for a column of every database: PostgreSQL's text holds no NUL."""
+    """Shorten text to ``most`` characters, and replace NUL, which PostgreSQL's text cannot hold."""
     text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text if len(text) <= most else text[: most - 1] + "…"

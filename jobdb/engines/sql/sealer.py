@@ -1,7 +1,7 @@
-"""Sealing in a transaction: all secrets of a database are under one master key, and the database knows which.
+"""The sealing of secrets in a transaction, which ensures that one master key seals all secrets of a database.
 
-Two hosts with a key file each, or a process that missed a rekey, would otherwise seal tokens that the others cannot
-open. A secret is bound to its row: it opens in no other.
+The database records the key's id. Otherwise two hosts with different key files, or a process that missed a rekey, would
+seal tokens that others cannot unseal. A secret is bound to its row: it can be unsealed in no other.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ KEY_ID = "key_id"
 
 
 class Sealer:
-    """The sealing of secrets for rows of one database in one transaction; the database's key is looked at once.
+    """The sealing of secrets in one transaction; the database's key is checked once.
 
     Args:
         tx: the transaction.
-        vault: the master key.
+        vault: holds the master key.
 
     Attributes:
         vault: the same.
@@ -40,25 +40,25 @@ class Sealer:
         """Seal a secret.
 
         Raises:
-            KeyProblem: the database's secrets are under another master key, or it has some and there is no key.
+            KeyProblem: the database's secrets are sealed under another master key, or there is no key.
         """
         self.check()
         return self.vault.seal(secret, bound_to=bound_to)
 
     def seal_many(self, secrets: Sequence[tuple[str, str]]) -> list[bytes]:
-        """Seal secrets, each given with what it is bound to; it raises as `seal` does."""
+        """Seal secrets, each given with its binding; raises as `seal` does."""
         if not secrets:
             return []
         self.check()
         return self.vault.seal_many(secrets)
 
     def check(self) -> None:
-        """Make sure that the key at hand is the database's; it raises as `seal` does."""
+        """Check that the vault's key is the database's; raises as `seal` does."""
         if self._checked:
             return
         known = self._tx.one(TOKENS.sealing_key, name=KEY_ID)
         if known is None:
-            # Only now may a key be made: where secrets are sealed already it would be one more that opens none of them.
+            # Only now may a key be created: where secrets are already sealed, a new key could unseal none of them.
             self._tx.run(JOBS.insert_setting, name=KEY_ID, value=self.vault.key_for_first_secret().key_id)
             known = self._tx.one(TOKENS.sealing_key, name=KEY_ID)
             assert known is not None
@@ -72,15 +72,15 @@ class Sealer:
 
 
 def seal(tx: Transaction, vault: Vault, secret: str, *, bound_to: str) -> bytes:
-    """Seal one secret for a row of this database; it raises as :meth:`Sealer.seal` does."""
+    """Seal one secret for a row of this database; raises as :meth:`Sealer.seal` does."""
     return Sealer(tx, vault).seal(secret, bound_to=bound_to)
 
 
 def token_binding(job_id: str, kid: int) -> str:
-    """Return what a sealed token is bound to: its job and version."""
+    """Return the binding of a sealed token: its job and version."""
     return f"token {kid} of {job_id}"
 
 
 def password_binding(job_id: str) -> str:
-    """Return what a sealed broker password is bound to: its job."""
+    """Return the binding of a sealed broker password: its job."""
     return f"broker password of {job_id}"

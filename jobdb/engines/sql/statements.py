@@ -1,4 +1,4 @@
-"""The statements of the verbs, for every SQL database; ``postgresql/dialect.sql`` has those that differ there."""
+"""The statements of the verbs, for every database; ``postgresql/dialect.sql`` holds those that differ on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -85,7 +85,6 @@ class AcceptStatements(StatementSet):
     accept_state: Statement
     sender_credentials: Statement
     stored_event: Statement
-    token_state: Statement
     insert_subscription: Statement
     advance_subscription: Statement
     rewind_handled: Statement
@@ -151,4 +150,4 @@ SUBSCRIPTIONS = SubscriptionStatements(Path(__file__).with_name("subscriptions.s
 TOKENS = TokenStatements(Path(__file__).with_name("tokens.sql"))
 
 VERBS = (JOBS, CLAIMS, LEASES, EVENTS, OUTBOX, ACCEPT, SUBSCRIPTIONS, TOKENS)
-"""Read when a database is opened, so that no verb needs a descriptor for its statements."""
+"""All sets. They are read when a database is opened, so that no verb needs a file descriptor for its statements."""

@@ -1,8 +1,8 @@
-"""Verbs of subscribers that read the database itself: follow a job or all jobs, and note the events that were handled.
+"""The verbs for subscribers that read the database: follow one job or all jobs, and record which events were handled.
 
-Two numbers per subscriber and job: ``last_seq`` (accepted) and ``handled_seq`` (its handler is done with). What is
-between them is delivered again after a restart. Their transactions are in ``following``, which is imported when a verb
-is called: publishing needs none of it.
+There are two numbers per subscriber and job: ``last_seq`` (accepted) and ``handled_seq`` (processed by its handler).
+The events between them are delivered again after a restart. The transactions are in ``following``, which is imported on
+the first call: publishing does not need it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from ..store import Row
     from .following import FeedPage, FollowResult
 
-_ALL = 2**31 - 1
+_NO_LIMIT = 2**31 - 1
 
 
 class SubscriptionVerbs(VerbGroup):
-    """Verbs of subscribers that read the database itself."""
+    """The verbs for subscribers that read the database."""
 
     @verb
     def follow(
         self, job_id: str, *, subscriber: str, start: str, limit: int, include_events: bool = True
     ) -> FollowResult:
-        """Accept a job's recorded events for a subscriber; return those that are not handled, in order.
+        """Accept a job's recorded events for a subscriber; return those not handled yet, in order.
 
-        With ``include_events`` false it returns none, however many it accepts.
+        If ``include_events`` is false, no events are returned, however many are accepted.
         """
         from .following import follow, poll
 
@@ -45,11 +45,11 @@ class SubscriptionVerbs(VerbGroup):
 
     @verb
     def mark_handled(self, job_id: str, *, subscriber: str, seq: int, after: int | None = None) -> None:
-        """Record that the handler is done with everything up to ``seq``.
+        """Record that the handler has processed everything up to ``seq``.
 
-        ``after`` is the seq that was handed out before it. If one up to there or between the two was accepted late
-        meanwhile, nothing is recorded: the handler has not seen that one and gets all from there again. None: no event
-        is ever accepted late for this subscriber (window 0).
+        ``after`` is the seq that was delivered before it. If a late event with a seq up to ``after``, or between the
+        two, has been accepted meanwhile, nothing is recorded: the handler has not seen that event, and everything from
+        there on is delivered again. None: no event is ever accepted late for this subscriber (window 0).
         """
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
@@ -57,7 +57,7 @@ class SubscriptionVerbs(VerbGroup):
 
     @verb
     def subscriptions(self, *, job_id: str | None, subscriber: str | None, limit: int) -> list[Subscription]:
-        """Return each subscriber's numbers, oldest subscription first."""
+        """Return the subscriptions with their numbers, oldest first."""
         with self.store.read() as tx:
             rows = tx.all(SUBSCRIPTIONS.list_subscriptions, job_id=job_id, subscriber=subscriber, limit=limit)
         return [_subscription(row) for row in rows]
@@ -66,18 +66,20 @@ class SubscriptionVerbs(VerbGroup):
 
     @verb
     def open_feed(self, subscriber: str, *, start: str) -> list[str]:
-        """Begin or resume following all jobs; return the jobs with events that were accepted and not handled."""
+        """Begin or resume following all jobs; return the jobs that have accepted but unhandled events."""
         stable = self.store.stable_events()
         with self.store.write() as tx:
             newest = tx.one(SUBSCRIPTIONS.newest_event)
             assert newest is not None
             start_event = min(newest[0], stable.event_id) if start == "now" else 0
             tx.run(SUBSCRIPTIONS.insert_feed, subscriber=subscriber, start_event=start_event)
-            return [job_id for (job_id,) in tx.all(SUBSCRIPTIONS.unhandled_jobs, subscriber=subscriber, limit=_ALL)]
+            return [
+                job_id for (job_id,) in tx.all(SUBSCRIPTIONS.unhandled_jobs, subscriber=subscriber, limit=_NO_LIMIT)
+            ]
 
     @verb
     def poll_feed(self, subscriber: str, *, after: int | None, limit: int) -> FeedPage:
-        """Return the jobs that have events after one; None: after the last that the subscriber has looked at."""
+        """Return the jobs with events after the event ``after``; None stands for the last one that was examined."""
         from .following import FeedPage, require_feed
 
         stable = self.store.stable_events()
@@ -103,7 +105,7 @@ class SubscriptionVerbs(VerbGroup):
 
     @verb
     def advance_feed(self, subscriber: str, *, event: int) -> None:
-        """Record how far a subscriber of all jobs has looked."""
+        """Record how far a subscriber of all jobs has come."""
         with self.store.write() as tx:
             tx.run(SUBSCRIPTIONS.advance_feed, subscriber=subscriber, event=event)
 

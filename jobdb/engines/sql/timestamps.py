@@ -8,9 +8,9 @@ _last_second = (-1, "")
 
 
 def wire_timestamp(now_ms: int) -> str:
-    """Return a moment as ``2026-06-19T09:32:00Z``.
+    """Format a time as ``2026-06-19T09:32:00Z``.
 
-    The last second's text is kept: a busy publisher asks for it thousands of times.
+    The text of the last second is cached: a busy publisher needs it thousands of times.
 
     Args:
         now_ms: Unix milliseconds.
@@ -18,6 +18,6 @@ def wire_timestamp(now_ms: int) -> str:
     global _last_second
     second, last = now_ms // 1000, _last_second
     if last[0] != second:
-        # Read and written whole: threads come here at the same time.
+        # Read and assigned as a whole: several threads may run this at the same time.
         _last_second = last = (second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)))
     return last[1]

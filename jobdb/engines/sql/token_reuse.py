@@ -1,18 +1,18 @@
-"""Tokens that serve a job id once: a job must not take the events of an earlier job of the same id for its own.
+"""The rule that a token serves a job id only once, so that no job accepts events of an earlier job with the same id.
 
-A job is pruned and its id is registered again: who has the old events, as the broker has its retained ones, can send
-them once more. They verify where the new job has a token of the old one. So a token serves a job id once. A token that
-is generated bears a mark: its last eight bytes are a keyed digest of the others and of the job's id, so that it is
-recognized without being stored, however many jobs are pruned. Of a token that a person gives a keyed fingerprint is
-kept. Imported tokens and those of older versions have neither: their jobs' tombstones say so, and the id is given
-again only with a generated token.
+If a job is pruned and its id is registered again, anybody who has the old events (a broker has the retained ones) can
+send them again. They would verify if the new job had a token of the old one. So a token serves a job id only once. A
+generated token carries a mark: its last eight bytes are a keyed digest of the others and the job's id, so that it is
+recognized without being stored, however many jobs are pruned. For a token given by a person, a keyed fingerprint is
+stored. Imported tokens and those of older versions have neither: their jobs' tombstones record that, and the id can be
+used again only with a generated token.
 
-A job that is not signed takes whatever comes. So an id that was pruned is not given to such a job at all. That costs a
-tombstone for each id that a person gave; generated ones are not remembered, because nobody gives them again.
+A job without signatures accepts any event. So a pruned id cannot be used for such a job at all. That requires a
+tombstone for each id that a person gave; generated ids are not remembered, because nobody gives them again.
 
-Two ids may have one token, and a warning says so: the id is in the signed bytes.
+Two ids may share a token, with a warning: the id is among the signed bytes, so events cannot be confused.
 
-The key of marks and fingerprints is made with the first token and kept sealed among the settings.
+The key of marks and fingerprints is created with the first token and stored, sealed, among the settings.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class TokenReuseGuard:
         self._key: bytes | None = None
 
     def for_transaction(self, tx: Transaction, sealer: Sealer) -> TransactionTokens:
-        """Return the maker and checker of the tokens of one transaction."""
+        """Return the object that generates and checks the tokens of one transaction."""
         return TransactionTokens(self, tx, sealer)
 
     def key(self, tx: Transaction, sealer: Sealer) -> bytes:
-        """Return the key; make it when the database has none.
+        """Return the key; create it if the database has none.
 
         Raises:
             KeyProblem: there is no master key, or it is not the database's.
@@ -67,13 +67,13 @@ class TokenReuseGuard:
             tx.run(JOBS.insert_setting, name=FINGERPRINT_KEY, value=sealed.hex())
             row = tx.one(JOBS.get_setting, name=FINGERPRINT_KEY)
             assert row is not None
-            return _opened(row[0], sealer.vault)  # not remembered: this transaction may be rolled back
+            return _opened(row[0], sealer.vault)  # not cached: this transaction may be rolled back
         self._key = _opened(row[0], sealer.vault)
         return self._key
 
 
 class TransactionTokens:
-    """The tokens of one transaction: made, checked and remembered."""
+    """The tokens of one transaction: generated, checked and recorded."""
 
     def __init__(self, reuse_guard: TokenReuseGuard, tx: Transaction, sealer: Sealer) -> None:
         self._guard = reuse_guard
@@ -83,10 +83,10 @@ class TransactionTokens:
         self._shared: list[tuple[str, str]] = []
 
     def issue_token(self, job_id: str, given: str | None) -> str:
-        """Return the token of a job: a new one, or the given one, which is remembered.
+        """Return a job's token: a new one, or the given one, whose use is recorded.
 
         Raises:
-            InvalidInput: a job of this id had the given token.
+            InvalidInput: a job with this id had the given token.
             KeyProblem: there is no master key, or it is not the database's.
         """
         key = self._key
@@ -106,7 +106,7 @@ class TransactionTokens:
         return given
 
     def warn_if_shared(self) -> None:
-        """Warn when another id has the same token; called when the transaction is committed."""
+        """Warn if another id has the same token; called after the commit."""
         if not self._shared:
             return
         import warnings
@@ -114,31 +114,31 @@ class TransactionTokens:
         job_id, other = self._shared[0]
         more = f" (and for {len(self._shared) - 1} more)" if self._shared[1:] else ""
         warnings.warn(
-            f"the token given for job {job_id}{more} is that of job {other} as well: who has it can speak for both. "
-            "Leave it out, and one is generated",
+            f"the token given for job {job_id}{more} is also the token of job {other}: whoever has it can publish for "
+            "both. Omit it to have one generated",
             stacklevel=5,
         )
 
 
 def generate_job_id() -> str:
-    """Make a new job id: 12 hex digits, 48 random bits."""
+    """Generate a job id: 12 hex digits, 48 random bits."""
     return os.urandom(_ID_BYTES).hex()
 
 
 def is_generated_id(job_id: str) -> bool:
-    """Return whether an id is like those that are generated. Nobody gives such a one to a second job but on purpose."""
+    """Return whether an id has the form of a generated one. Nobody uses such an id twice by accident."""
     return len(job_id) == 2 * _ID_BYTES and not job_id.strip("0123456789abcdef")
 
 
 def make_token(key: bytes, job_id: str) -> str:
-    """Make a new token of 43 characters, as long as ``secrets.token_urlsafe(32)``, 192 bits of it random."""
+    """Generate a token: 43 characters, as many as from ``secrets.token_urlsafe(32)``, with 192 random bits."""
     random = os.urandom(_RANDOM_BYTES)
     encoded = binascii.b2a_base64(random + _mark(key, job_id, random), newline=False)
     return encoded.rstrip(b"=").translate(_URL_SAFE).decode()
 
 
 def is_marked(key: bytes, job_id: str, token: str) -> bool:
-    """Return whether a token was generated under this key for a job of this id."""
+    """Return whether a token was generated under this key for a job with this id."""
     if len(token) != _TOKEN_CHARS:
         return False
     try:
@@ -149,15 +149,15 @@ def is_marked(key: bytes, job_id: str, token: str) -> bool:
 
 
 def check_id_reuse(tx: Transaction, job_id: str, *, signed: bool) -> None:
-    """Refuse an id for a job that would take a pruned job's events for its own.
+    """Refuse an id for a job that would accept the events of a pruned job with that id.
 
     Args:
         tx: the transaction that registers the job.
-        job_id: the id that it is given.
-        signed: it has a token that was given; otherwise its events are not signed.
+        job_id: the requested id.
+        signed: the job has a given token; otherwise its events are not signed.
 
     Raises:
-        InvalidInput: a pruned job of this id leaves no other way.
+        InvalidInput: the id was used by a pruned job, and the events of the two could not be told apart.
     """
     row = tx.one(TOKENS.tombstone, job_id=job_id)
     if row is None:
@@ -165,20 +165,19 @@ def check_id_reuse(tx: Transaction, job_id: str, *, signed: bool) -> None:
     unremembered, _pruned_ms = row
     if not signed:
         raise InvalidInput(
-            f"a job {job_id!r} was here and is pruned: its events, which a broker may still have, would be taken for "
-            "those of the new one, which is not signed. Give another id, or let its events be signed: leave out auth "
-            "'never'"
+            f"a job {job_id!r} existed and was pruned: its events, which a broker may still have, would be accepted as "
+            "those of the new job, whose events are not signed. Use another id, or sign the events: omit auth 'never'"
         )
     if unremembered:
         raise InvalidInput(
-            f"a job {job_id!r} was here and is pruned, and whether the given token was its token is not known any "
-            "more: its events would be taken for the new job's. Leave the token out and one is generated, or give "
+            f"a job {job_id!r} existed and was pruned, and it is no longer known whether the given token was its "
+            "token: its events would be accepted as those of the new job. Omit the token to have one generated, or use "
             "another id"
         )
 
 
 def reseal_key(kept: str, vault: Vault, *, to: Vault) -> str:
-    """Seal the key under another master key, as the setting holds it."""
+    """Seal the stored key under another master key; return the new value of the setting."""
     return vault.reseal(bytes.fromhex(kept), bound_to=_BINDING, to=to).hex()
 
 
@@ -192,6 +191,6 @@ def _mark(key: bytes, job_id: str, random: bytes) -> bytes:
 
 def _reuse_error(job_id: str) -> InvalidInput:
     return InvalidInput(
-        f"the given token was given before to a job of the id {job_id!r}, or generated for one: events that were "
-        "signed with it would be taken for the new job's. Give another, or leave it out and one is generated"
+        f"the given token was used before for a job with the id {job_id!r}: events signed with it would be accepted as "
+        "those of the new job. Give another token, or omit it to have one generated"
     )

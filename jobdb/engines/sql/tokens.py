@@ -1,4 +1,4 @@
-"""Verbs about tokens (FW-N6): show, list, rotate, revoke, rekey."""
+"""The verbs for tokens (FW-N6): show, list, rotate, revoke, rekey."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAGE = 500
 
 
 class _Token(NamedTuple):
-    """A row of ``token_by_kid``: a token's version, the token sealed, and its end, Unix milliseconds."""
+    """A row of ``token_by_kid``: a token's version, the sealed token, and when it was revoked or expires."""
 
     kid: int
     sealed: bytes
@@ -33,17 +33,17 @@ class _Token(NamedTuple):
 
 
 class TokenVerbs(VerbGroup):
-    """Verbs about tokens."""
+    """The verbs for tokens."""
 
     @verb
     def token(self, job_id: str, *, kid: int | None) -> tuple[int, str]:
-        """Return the version of a job's token and the token in clear; of the current one if no version is named."""
+        """Return a token's version and the unsealed token; the current one if no version is named."""
         with self.store.read() as tx:
             token = _find_token(tx, job_id, kid or 0)
             if token is None:
                 require_job_key(tx, job_id)
                 raise _no_token(job_id, kid)
-        self.store.sync()  # who is given it signs with it: its rotation must not be undone
+        self.store.sync()  # the caller will sign with it, so its rotation must not be undone
         return token.kid, self.vault.unseal(token.sealed, bound_to=token_binding(job_id, token.kid))
 
     @verb
@@ -73,12 +73,12 @@ class TokenVerbs(VerbGroup):
 
     @verb
     def rotate_token(self, job_id: str, *, overlap_ms: int, token: str | None) -> int:
-        """Give a job a new token; the old ones stay valid for the overlap. Return the new version."""
+        """Issue a new token for a job; the old ones stay valid for the overlap. Return the new version."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             state = require_job(tx, job_id)
             if JobStatus(state.status).terminal:
-                raise IllegalTransition(f"job {job_id} has ended as {state.status}; its tokens sign nothing any more")
+                raise IllegalTransition(f"job {job_id} has ended as {state.status}; its tokens are no longer used")
             job = state.job
             highest = tx.one(TOKENS.highest_kid, job=job)
             assert highest is not None
@@ -96,18 +96,18 @@ class TokenVerbs(VerbGroup):
         return kid
 
     def _refuse_old_token(self, tx: Transaction, job_id: str, job: int, token: str) -> None:
-        """Refuse a token that the job had before: it would make valid again whoever holds it."""
+        """Refuse a token that the job had before: everybody who holds it could sign again."""
         for kid, sealed in tx.all(TOKENS.sealed_tokens_of_job, job=job):
             old = self.vault.unseal(sealed, bound_to=token_binding(job_id, kid))
             if hmac.compare_digest(old.encode(), token.encode()):
                 raise InvalidInput(
-                    f"the given token is token {kid} of job {job_id} already",
-                    advice="give another, or leave it out and one is generated",
+                    f"the given token is already token {kid} of job {job_id}",
+                    advice="give another one, or omit it to have one generated",
                 )
 
     @verb
     def revoke_token(self, job_id: str, *, kid: int) -> bool:
-        """Make a token invalid at once. Return whether it was the current one."""
+        """Revoke a token immediately; return whether it was the current one."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             job = require_job_key(tx, job_id)
@@ -119,24 +119,24 @@ class TokenVerbs(VerbGroup):
 
     @verb
     def rekey(self, new: Vault) -> int:
-        """Seal every secret anew under another master key, all or none. Return how many."""
+        """Seal every secret again under another master key, all or none; return the number of secrets."""
         count = 0
         with self.store.write() as tx:
-            # The row must be there to be locked: whoever seals the database's first secret meanwhile makes it too.
+            # The row must exist to be locked: another process that seals the database's first secret creates it too.
             tx.run(JOBS.insert_setting, name=KEY_ID, value=new.key_id)
             tx.one(TOKENS.sealing_key_for_update, name=KEY_ID)
             after, after_kid = 0, 0
             while rows := tx.all(TOKENS.sealed_tokens, after=after, after_kid=after_kid, limit=_PAGE):
                 for job_id, job, kid, sealed in rows:
-                    fresh = self.vault.reseal(sealed, bound_to=token_binding(job_id, kid), to=new)
-                    tx.run(TOKENS.reseal_token, job=job, kid=kid, sealed=fresh)
+                    resealed = self.vault.reseal(sealed, bound_to=token_binding(job_id, kid), to=new)
+                    tx.run(TOKENS.reseal_token, job=job, kid=kid, sealed=resealed)
                     count += 1
                     after, after_kid = job, kid
             after = 0
             while passwords := tx.all(TOKENS.sealed_passwords, after=after, limit=_PAGE):
                 for job_id, job, sealed in passwords:
-                    fresh = self.vault.reseal(sealed, bound_to=password_binding(job_id), to=new)
-                    tx.run(TOKENS.reseal_password, job=job, sealed=fresh)
+                    resealed = self.vault.reseal(sealed, bound_to=password_binding(job_id), to=new)
+                    tx.run(TOKENS.reseal_password, job=job, sealed=resealed)
                     count += 1
                     after = job
             kept = tx.one(JOBS.get_setting, name=FINGERPRINT_KEY)
@@ -149,7 +149,7 @@ class TokenVerbs(VerbGroup):
 
 
 def _find_token(tx: Transaction, job_id: str, kid: int) -> _Token | None:
-    """Read a token by its version; 0: the current one."""
+    """Read a token by its version; 0 stands for the current one."""
     row = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=kid)
     return None if row is None else _Token._make(row)
 
@@ -157,6 +157,6 @@ def _find_token(tx: Transaction, job_id: str, kid: int) -> _Token | None:
 def _no_token(job_id: str, kid: int | None) -> InvalidInput:
     return InvalidInput(
         f"job {job_id} has no token{f' {kid}' if kid else ''}",
-        advice=f"registry.tokens.list({job_id!r}) returns those it has",
-        command=f"'jobdb token list {job_id}' shows them",
+        advice=f"registry.tokens.list({job_id!r}) returns its tokens",
+        command=f"'jobdb token list {job_id}' shows its tokens",
     )

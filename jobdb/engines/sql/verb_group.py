@@ -1,4 +1,4 @@
-"""The base of the groups of verbs: their store and vault, and what the process remembers of jobs and tokens."""
+"""The base class of the groups of verbs: their store and vault, and the process's caches for jobs and tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class VerbGroup:
-    """Base of the groups that make up the engine.
+    """The base class of the groups that make up the engine.
 
     Args:
         store: the open database.
@@ -21,9 +21,9 @@ class VerbGroup:
 
     Attributes:
         store: the same.
-        vault: the same; another one after :meth:`.TokenVerbs.rekey`.
-        presign_cache: the states of the jobs that this process publishes to.
-        reuse_guard: recognizes tokens that were given or generated before.
+        vault: the same; replaced by :meth:`.TokenVerbs.rekey`.
+        presign_cache: the last known states of the jobs that this process publishes to.
+        reuse_guard: recognizes tokens that were used before.
     """
 
     def __init__(self, store: Store, vault: Vault) -> None:

@@ -1,4 +1,4 @@
-"""What a person's query may read on SQLite: the registry's views and tables except sealed columns, and functions.
+"""The rules for an ad-hoc query on SQLite: it may read the registry's views and tables, except sealed columns.
 
 Called by the query process. SQLite asks its authorizer for the columns that a statement reads, while it prepares the
 statement. What is not on these lists is refused: virtual tables of SQLite's own (``dbstat``, and in some builds
@@ -30,11 +30,11 @@ _REFUSED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "rtreecheck"
 def authorize(
     operation: int, table: str | None, column_or_function: str | None, _database: str | None, _origin: str | None
 ) -> int:
-    """Answer SQLite's authorizer: allow reading what is on the lists, and nothing else.
+    """Allow reads of listed tables and calls of functions, and refuse everything else: SQLite's authorizer callback.
 
     Args:
-        operation: what a part of the statement would do.
-        table: for a read the table, else as SQLite's documentation tells.
+        operation: the operation of a part of the statement.
+        table: for a read the table, otherwise as in SQLite's documentation.
         column_or_function: for a read the column, "" where only rows are counted; for a function its name.
         _origin: the view or the common table expression that the access comes from.
     """
@@ -56,7 +56,7 @@ def check_program(connection: apsw.Connection, sql: str) -> None:
         sql: the query.
 
     Raises:
-        InvalidInput: it reads what it must not.
+        InvalidInput: it reads something that is not allowed.
         Unusable: this SQLite compiles queries to a form that jobdb does not know.
         apsw.Error: it is not a valid query.
     """
@@ -72,7 +72,7 @@ def check_program(connection: apsw.Connection, sql: str) -> None:
     # Self-test: a plain query for each sealed column must be recognized.
     if sorted(table for table, _column in sealed) != sorted(table for table, _name in SEALED_COLUMNS):
         raise Unusable(
-            "this SQLite compiles queries to a form that jobdb does not know, so it cannot tell what one reads"
+            "this SQLite compiles queries to a form that jobdb does not know, so jobdb cannot tell what a query reads"
         )
     connection.authorizer = authorize
     for table, column in _tables_and_columns(connection, sql, tables):
@@ -80,8 +80,7 @@ def check_program(connection: apsw.Connection, sql: str) -> None:
             raise InvalidInput(f"{table} is not a view of the registry; use one SELECT on {', '.join(sorted(VIEWS))}")
         if (table, column) in sealed:
             raise InvalidInput(
-                f"table {table} holds sealed secrets, and they are not shown; use one SELECT on "
-                f"{', '.join(sorted(VIEWS))}"
+                f"table {table} holds sealed secrets, which are not shown; use one SELECT on {', '.join(sorted(VIEWS))}"
             )
 
 

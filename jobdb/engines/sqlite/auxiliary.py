@@ -1,8 +1,8 @@
-"""Opening a small database of jobdb's own that is not a registry, with the guarantees of a registry's file.
+"""The opening of a small database of jobdb's own that is not a registry, with the guarantees of a registry's file.
 
-Called by the tickets (``mqtt/ticket_store.py``), which have their own tables. The same is checked as for a registry, in
+Called by the tickets (``mqtt/ticket_store.py``), which have their own tables. The same checks run as for a registry, in
 the same order: the folder, its file system, the file's companions, and that the file is not another program's, before
-the store would put it into WAL.
+the store would put it into WAL mode.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .store import SqliteStore
 
 @dataclass(frozen=True, slots=True)
 class AuxiliaryFormat:
-    """What tells a kind of database from others.
+    """The properties that identify a kind of database.
 
     Attributes:
         application_id: SQLite's application_id of such a file.
@@ -52,7 +52,7 @@ class AuxiliaryFormat:
 
 
 def open_auxiliary(path: Path, kind: AuxiliaryFormat, *, busy_sec: float, clock: Callable[[], int]) -> SqliteStore:
-    """Open an auxiliary database; create the file, without tables, when there is none.
+    """Open an auxiliary database; create the file, without tables, if it does not exist.
 
     Args:
         path: the database file; its folder is created if it is missing.
@@ -88,7 +88,7 @@ def open_auxiliary(path: Path, kind: AuxiliaryFormat, *, busy_sec: float, clock:
 
 
 def _refuse_foreign(path: Path, kind: AuxiliaryFormat) -> None:
-    """Refuse another program's file before the store would put it into WAL."""
+    """Refuse another program's file before the store would put it into WAL mode."""
     refuse_hard_links(path)
     with open_files.raw_read(path) as free:
         header = read_header(path) if free else None

@@ -1,4 +1,4 @@
-"""When the WAL is copied into the database, and by whom, so that it stays short.
+"""Checkpoints: the schedule by which the WAL is copied into the database, so that it stays short.
 
 Called by the write path after each commit, and by the store on closing. SQLite's own automatic checkpoint is off: it
 would run entirely inside the write lock. A WAL restarts when all of it has been copied and no reader needs it any more.
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
     from .gate import Gate
 
-_LONG_BYTES = 512 * 1024
+_LONG_WAL_BYTES = 512 * 1024
 """Some thirty events: reading as much takes half a millisecond, copying it a few milliseconds."""
 
 _CLOSE_SEC = 0.1
-"""How long a close waits for writers and checkpoints. If they have not ended by then, one of them will close last."""
+"""The time for which a close waits for writers and checkpoints. If they run longer, one of them will close last."""
 
 
 def wal_is_long(database: Path) -> bool:
     """Return whether the last process to close a database should copy its WAL in any case.
 
-    A process that opens it alone reads all of the WAL, and cannot know how much of it an earlier one has copied. If
-    each of them left it behind, it would never restart.
+    The first process to open a database reads the whole WAL, and cannot know how much of it an earlier one has copied.
+    If each process left it behind, it would never restart.
     """
     try:
-        return os.stat(f"{database}-wal").st_size > _LONG_BYTES
+        return os.stat(f"{database}-wal").st_size > _LONG_WAL_BYTES
     except OSError:
         return False
 
@@ -69,7 +69,7 @@ class CheckpointSchedule:
         return apsw.SQLITE_OK
 
     def before_release(self) -> None:
-        """Run a checkpoint if the WAL is so long that writers have to wait for it. Under the gate."""
+        """Run a checkpoint if the WAL is so long that writers have to wait for it. The caller holds the gate."""
         if self.pages >= self.hard_pages and self.pages >= self._next:
             self._run()
             self._next = self.pages + self.soft_pages
@@ -111,11 +111,11 @@ class Checkpointer:
     def lock_for_close(self) -> bool:
         """Keep others from writing and from checkpoints, before the last connection copies the WAL and removes it.
 
-        Should this process's locks be dropped meanwhile, another process may open the database: what it commits after
-        the WAL was removed is refused; what it commits before would be lost.
+        If this process's locks are dropped meanwhile, another process may open the database: a commit after the WAL was
+        removed is refused, but one before that would be lost.
 
         Returns:
-            False when another process writes or runs a checkpoint, and so has the database open.
+            False if another process writes or runs a checkpoint, and so has the database open.
         """
         if self._gate is None:
             return True
@@ -138,12 +138,12 @@ class Checkpointer:
             self._gate.release_if_acquired()
 
     def run(self) -> None:
-        """Copy what can be copied now. A failure is no error: the commit is in the WAL, and a later one tries again."""
+        """Copy as much as possible now. A failure is not an error: the WAL has the commit, and a later run retries."""
         try:
             if not self.wal_is_suspect() and self.lock():
                 self._copy()
         except apsw.IOError:
-            # Perhaps its sync of the WAL failed, and no other sync will report that again.
+            # Perhaps the checkpoint's sync of the WAL failed, and no other sync will report that again.
             if self._gate is not None:
                 self._gate.page.mark_wal_suspect()
         except apsw.Error:
@@ -152,7 +152,7 @@ class Checkpointer:
             self.unlock()
 
     def run_blocking(self, timeout_sec: float) -> tuple[int, int]:
-        """Copy what can be copied; return the WAL's length and how much of it is copied, in pages.
+        """Copy as much as possible; return the WAL's length and the length copied, in pages.
 
         Args:
             timeout_sec: how long to wait for a checkpoint of another process, in seconds.

@@ -1,4 +1,4 @@
-"""The connections of a store: opened with its settings, and waiting no longer for a lock than it may.
+"""The connections of a store: opened with its settings, and with a limit on how long they wait for a lock.
 
 Called by the store, which opens one connection for writes, and by the read path, which opens another when it is first
 needed.
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 STATEMENT_CACHE = 200
 _SHORT_SLEEP_SEC = 50e-6
-"""Between writers that queue at the gate SQLite's own lock is held for a moment only, by a checkpoint or a recovery."""
+"""Among writers that queue at the gate, SQLite's own lock is held only briefly, by a checkpoint or a recovery."""
 _LONG_SLEEP_SEC = 5e-3
 
 
 class BusyWait:
-    """How long one connection waits for a lock that SQLite finds taken: its busy handler.
+    """The busy handler of a connection, which limits how long it waits for a lock that another connection holds.
 
-    SQLite asks again and again and tells nothing but how often it has asked. So whatever is about to use the connection
+    SQLite calls it again and again, and passes only the number of calls. So whatever is about to use the connection
     sets `started`, under the connection's mutex: the limit counts from then.
 
     Args:
@@ -51,11 +51,11 @@ class BusyWait:
         self.started = 0.0
 
     def expire(self) -> None:
-        """Wait for nothing until `started` is set again."""
+        """Make the connection wait for no lock until `started` is set again."""
         self.started = time.monotonic() - self._limit_sec
 
     def __call__(self, _count: int) -> bool:
-        """Sleep a moment; return False when the limit is reached."""
+        """Sleep briefly; return False when the limit is reached."""
         if time.monotonic() - self.started > self._limit_sec:
             return False
         time.sleep(jitter(0.4 * self._longest_sec, self._longest_sec))
@@ -69,7 +69,7 @@ def connect(
 
     Args:
         path: the database file; it exists.
-        journal: its journal mode, "wal" or "delete"; the file is put into it.
+        journal: its journal mode, "wal" or "delete"; the file is put into this mode.
         settings: the pragmas to apply.
         busy_wait: the connection's busy handler.
         busy_sec: how long to wait for others who use the file, in seconds.
@@ -82,7 +82,7 @@ def connect(
         try:
             return _try_to_connect(path, journal, settings, busy_wait, started)
         except apsw.BusyError as error:
-            # Of two processes that put a new file into WAL mode at once, SQLite refuses one without waiting.
+            # If two processes put a new file into WAL mode at the same time, SQLite refuses one without waiting.
             waited = time.monotonic() - started
             if waited > busy_sec:
                 raise translate(error, path, waited) from error
@@ -109,7 +109,7 @@ def _try_to_connect(
 
 
 def close_without_checkpoint(connection: apsw.Connection) -> None:
-    """Close a connection so that SQLite neither copies the WAL nor removes it, by a name that may be another's."""
+    """Close a connection so that SQLite neither copies nor removes the WAL, whose name may lead to another file."""
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     connection.close()
 

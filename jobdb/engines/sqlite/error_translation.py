@@ -1,7 +1,7 @@
 """Translation of apsw's exceptions into jobdb's errors, in one place, so that no verb leaks a driver's exception.
 
-Called by everything in this package that runs SQLite. It may look at the file, its locks and its disk, to tell apart
-what SQLite reports with one code.
+Called by everything in this package that runs SQLite. It may examine the file, its locks and its disk, to distinguish
+causes that SQLite reports with one code.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LOCK_ERRORS = frozenset(
 _NEEDED_DESCRIPTORS = 10
 """About as many are open per database."""
 _CHECK_SEC = 2.0
-"""How long to check whether a database is damaged, or could only not be read for a moment."""
+"""The time limit for the check whether a database is damaged, or was only temporarily unreadable."""
 
 
 def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbError:
@@ -166,9 +166,9 @@ def _wal_removed(database: Path) -> StorageFailed | None:
 
 
 def _corrupt_or_unreadable(database: Path, error: apsw.Error) -> StorageFailed:
-    """Tell a damaged database from one that could not be read, and return the error for it.
+    """Return the error for a database that is damaged, or for one that could not be read.
 
-    SQLite calls a database corrupt also where the disk answered a read with an error (SQLITE_IOERR_CORRUPTFS). So the
+    SQLite also reports a database as corrupt if the disk returned an error for a read (SQLITE_IOERR_CORRUPTFS). So the
     file is read once more, through SQLite, for a limited time.
     """
     from .temporary_connection import temporary_connection
@@ -191,7 +191,7 @@ def _corrupt_or_unreadable(database: Path, error: apsw.Error) -> StorageFailed:
 
 
 def _descriptor_shortage() -> str | None:
-    """Return why this process cannot open the files that a database needs; None if it can."""
+    """Return the reason why this process cannot open the files that a database needs; None if it can."""
     opened: list[int] = []
     try:
         for _ in range(_NEEDED_DESCRIPTORS):  # those of a failed opening are closed by now
@@ -216,7 +216,7 @@ def _file_size_limit() -> int | None:
 
 
 def disk_is_full(database: Path) -> bool:
-    """Return whether the disk has no space for the next file: SQLite reports a -shm without space as an I/O error."""
+    """Return whether the disk is full: SQLite reports a lack of space for a -shm as an I/O error."""
     try:
         found = os.statvfs(database.parent)
     except (AttributeError, OSError):
@@ -226,7 +226,7 @@ def disk_is_full(database: Path) -> bool:
 
 
 def _lock_service_error(database: Path) -> UnsafeFileSystem | None:
-    """Return the error for a shared folder that grants no locks any more, else None.
+    """Return the error for a shared folder that no longer grants locks, else None.
 
     SQLite reports ENOLCK, "no locks available", as BUSY: trying a lock tells the two apart.
     """
@@ -238,6 +238,6 @@ def _lock_service_error(database: Path) -> UnsafeFileSystem | None:
     if report.ok:
         return None
     return UnsafeFileSystem(
-        f"{database.parent} grants no locks any more ({report.verdict}); nothing was written. Check that the "
-        f"file server's lock manager runs; 'jobdb probe {database.parent}' tells when it does"
+        f"{database.parent} no longer grants locks ({report.verdict}); nothing was written. Check that the "
+        f"file server's lock manager runs; 'jobdb probe {database.parent}' shows whether it does"
     )

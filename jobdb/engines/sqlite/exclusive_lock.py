@@ -1,4 +1,4 @@
-"""Having a database to oneself: a lock that SQLite keeps until the connection is closed, in WAL mode too."""
+"""Exclusive access to a database: a lock that SQLite keeps until the connection is closed, in WAL mode too."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class _Connection(Protocol):
 
 
 def lock_exclusively(connection: _Connection) -> None:
-    """Take SQLite's exclusive lock; succeeds only while nobody else has the database open in WAL mode, or writes to it.
+    """Acquire SQLite's exclusive lock, which fails if others have the database open in WAL mode, or write to it.
 
-    In this locking mode the lock outlives the transaction. Where it is not granted, SQLite keeps the locks that it got
-    so far: close the connection before trying again.
+    In this locking mode the lock outlives the transaction. If it is not granted, SQLite keeps the locks that it has got
+    so far: close the connection before you try again.
 
     Raises:
         apsw.BusyError, sqlite3.OperationalError: somebody else has the database open.

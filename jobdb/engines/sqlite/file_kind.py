@@ -1,8 +1,9 @@
-"""What a SQLite file holds: nothing, a registry, a registry that lost its mark, or another program's data.
+"""The kind of a SQLite file: empty, a registry, a registry that lost its mark, or another program's data.
 
 Called on opening, by migrate, restore and ``init --shared``: one rule for all. The mark is the header's
-``application_id``. Most programs set none, so its absence proves nothing: a mistyped ``--db`` must not put our tables
-beside somebody's orders. And ``sqlite3 old.db .dump | sqlite3 new.db`` drops mark and version. So the content decides.
+``application_id``. Most programs set none, so a missing mark proves nothing: a mistyped ``--db`` must not add our
+tables to another program's database. And ``sqlite3 old.db .dump | sqlite3 new.db`` drops mark and version. So the
+content decides.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class FileKind(Enum):
 
 
 def inspect_file(path: Path) -> tuple[Header, FileKind]:
-    """Return a file's header and kind; open it with SQLite only where the header does not tell.
+    """Return a file's header and kind; open it with SQLite only if the header does not suffice.
 
     Args:
         path: the file, which this process does not have open.
@@ -102,7 +103,7 @@ def unmarked_error(path: Path) -> SchemaMismatch:
 
 
 def empty_error(path: Path) -> SchemaMismatch:
-    """Return the error for an empty file that is not to be made a registry."""
+    """Return the error for an empty file in which no registry is to be created."""
     return SchemaMismatch(
         f"{path} is empty", advice="open it with create=True", command=f"run 'jobdb --db {path} init'"
     )

@@ -1,16 +1,15 @@
-"""Open databases and ``fork``: what is done with them before it, and what a child may still do after it.
+"""The hooks that run before and after a ``fork`` for the open databases of a process.
 
 Prior art: SQLite forbids carrying a connection across a fork (https://sqlite.org/howtocorrupt.html, section 2.6), and
 its table of locks, which the child inherits without the locks, makes even a fresh connection on the same file unsafe.
 
-Before a fork all stores are quiesced for a moment, so that no thread is inside SQLite: the child would find the
-library's own mutexes locked forever. Where that takes too long the fork goes on, and the child may open no database at
+Before a fork all stores are quiesced briefly, so that no thread is inside SQLite: otherwise the library's own mutexes
+would stay locked forever in the child. If that takes too long, the fork proceeds, and the child may open no database at
 all. After the fork the child releases the gate and remembers which files it must not open (see `open_files`). Its
 copies of the connections are never closed: closing would act on the parent's locks and files.
 
-Alternatives that do not work: closing the parent's connections before every fork (a library may fork at any time, as
-    ``multiprocessing`` does),
-and refusing the fork (a hook cannot).
+Alternatives that do not work: closing the parent's connections before every fork (a library such as
+``multiprocessing`` may fork at any time), and refusing the fork (a hook cannot).
 
 Starting a program (``subprocess``, spawn, forkserver) does not run these hooks.
 """
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
     from .mutex import Mutex
 
 _QUIESCE_SEC = 0.5
-"""How long a fork waits for verbs of other threads."""
+"""The time for which a fork waits for verbs of other threads."""
 
 
 class Lifetime:
-    """The process in which a store may be used, and until when.
+    """The lifetime of a store: the process that may use it, until it is closed.
 
     Attributes:
         pid: the process that opened the store.
@@ -69,7 +68,7 @@ class Lifetime:
 
 
 class ForkedStore(Protocol):
-    """What these hooks need of a store."""
+    """The interface of a store that these hooks use."""
 
     @property
     def open_file(self) -> open_files.OpenFile:
@@ -78,7 +77,7 @@ class ForkedStore(Protocol):
 
     @property
     def is_fully_closed(self) -> bool:
-        """Whether nothing of it is open any more."""
+        """True if nothing of the store is open any more."""
         ...
 
     @property
@@ -87,7 +86,7 @@ class ForkedStore(Protocol):
         ...
 
     def detach_after_fork(self) -> object:
-        """Release in the child what it shares with the parent; return what must not be destroyed there."""
+        """Release the resources that the child shares with the parent; return the objects it must never destroy."""
         ...
 
 
@@ -123,7 +122,7 @@ def _before_fork() -> None:
 
 
 def _quiesce(mutex: Mutex, deadline: float) -> bool:
-    """Acquire a mutex; return whether no other thread is in a verb under it, nor can begin one."""
+    """Acquire a mutex; return whether no other thread is, or can enter, a verb under it."""
     hold = MutexHold(None)
     _acquired.append((mutex, hold))
     try:

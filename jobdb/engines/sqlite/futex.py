@@ -1,7 +1,7 @@
-"""Sleeping until another process changes a word of shared memory: Linux's futex, with a time limit.
+"""Linux's futex with a time limit: a process sleeps until another one changes a word of shared memory.
 
-Prior art: the wait queues of trio's parking lot and of every futex-based mutex. Nothing depends on a wake-up for being
-right: waiters check again after their time limit, since a process can die before it wakes anybody.
+Prior art: the wait queues of trio's parking lot and of every futex-based mutex. Correctness never depends on a wake-up:
+waiters check again after their time limit, since a process can die before it wakes anybody.
 
 Only code that has to wait imports this module, because ``ctypes`` takes milliseconds to load.
 Rejected: polling a lock, which costs its holder the processor; a blocking ``flock``, which has no time limit.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SYSTEM_CALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 _WAIT, _WAKE = 0, 1
-_NORMAL = (errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR)
+_EXPECTED_ERRORS = (errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR)
 _SHORTEST_SLEEP_SEC = 20e-6
 _MAX_SLEEP_SEC = 50e-6
 
@@ -34,7 +34,7 @@ class _Timespec(ctypes.Structure):
 
 
 def _futex() -> Any:
-    """Return the system call; None on a machine for which its number is not known here."""
+    """Return the system call; None on machines for which its number is not known."""
     number = _SYSTEM_CALL.get(platform.machine())
     if number is None or sys.platform != "linux" or sys.maxsize < 2**32:
         return None
@@ -72,7 +72,7 @@ class FutexWord:
         self._call = _futex()
 
     def wait(self, expected: int, timeout_sec: float) -> None:
-        """Sleep while the word is ``expected``: until woken, for ``timeout_sec`` at most; spurious wake-ups happen."""
+        """Sleep while the word is ``expected``, until woken or for ``timeout_sec``; wake-ups may be spurious."""
         if self._call is None:
             _short_sleep()
             return
@@ -80,9 +80,9 @@ class FutexWord:
         nanoseconds = max(int(timeout_sec * 1e9), 1)
         self._limit.sec, self._limit.nsec = divmod(nanoseconds, 1_000_000_000)
         failed = self._call(self._address, _WAIT, expected, self._limit_address, None, 0) < 0
-        if failed and ctypes.get_errno() not in _NORMAL:
+        if failed and ctypes.get_errno() not in _EXPECTED_ERRORS:
             _short_sleep()  # the system refuses the call: poll rather than spin
 
-    def wake(self, most: int) -> int:
-        """Wake up to ``most`` waiters, the longest waiting first; return how many were woken."""
-        return 0 if self._call is None else max(self._call(self._address, _WAKE, most, None, None, 0), 0)
+    def wake(self, max_waiters: int) -> int:
+        """Wake up to ``max_waiters`` waiters, the longest waiting first; return how many were woken."""
+        return 0 if self._call is None else max(self._call(self._address, _WAKE, max_waiters, None, None, 0), 0)

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 _MAX_SLEEP_SEC = 0.02
 """A holder that is killed wakes nobody, so waiters check again after this time; they are then last in the queue."""
 _POLL_SEC = 1e-3
-"""The same where nobody has released the gate since: its holder may share no memory with us, and will wake nobody."""
+"""The same if nobody has released the gate since: its holder may not share the page with us, and then wakes nobody."""
 _CHECKPOINT_RANGE = (0, 1)
 """The byte range of the gate file (start, length) that is locked during a checkpoint."""
 _SPIN_NS = 150_000
-"""How long the successor spins, in ns: it was woken when the holder began to commit."""
+"""The time for which the successor spins, in ns: it was woken when the holder began to commit."""
 
 
 def gate_path(database: Path) -> Path:
@@ -155,17 +155,17 @@ class Gate:
         self.page.wake_successor()
 
     def release_if_acquired(self) -> None:
-        """Release the gate unless it was released: for code that was cut off and cannot know how far it came."""
+        """Release the gate unless it was released: for code that was interrupted and cannot know how far it came."""
         if self._acquired:
             self.release()
 
     def lock_checkpoint(self) -> bool:
         """Keep others from running a checkpoint; return False when one is running.
 
-        SQLite has a lock for that in the ``-shm``, as for readers: a POSIX lock, which any close of that file in this
-        process drops. Two checkpoints at once can corrupt the database: when one ends, the next writer restarts the
-            WAL,
-        and the other goes on to copy frames that it does not know. While a checkpoint runs, nobody restarts the WAL.
+        SQLite has a lock for this in the ``-shm``, as it has for readers: a POSIX lock, which any close of that file in
+        this process drops. Two concurrent checkpoints can corrupt the database: when one ends, the next writer restarts
+        the WAL, and the other continues to copy frames that have been overwritten. While a checkpoint holds the lock,
+        nobody restarts the WAL.
         """
         if not ofd_locks.AVAILABLE:
             return True
@@ -191,9 +191,9 @@ class Gate:
             try:
                 self._file.close()
             finally:
-                self._fd = -1  # it is closed even where close reports an error
+                self._fd = -1  # it is closed even if close reports an error
 
 
 def jitter(shortest: float, longest: float) -> float:
-    """Return a random time between two, in seconds. Imports nothing: there may be no file descriptor left."""
+    """Return a random time between two, in seconds. Imports nothing, since no file descriptor may be left."""
     return shortest + (longest - shortest) * (time.monotonic_ns() * 2654435761 >> 16 & 1023) / 1023

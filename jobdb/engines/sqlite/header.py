@@ -1,7 +1,7 @@
-"""The first hundred bytes of a database file, read before any connection is open.
+"""The header of a database file, its first hundred bytes, read before any connection is open.
 
-Opening a WAL database on a network folder only to find out that it is one would already do harm. The file is read
-directly only while this process has no connection to it. Source:
+Opening a WAL database on a network folder, only to find out that it is in WAL mode, would already do harm. The file is
+read directly only while this process has no connection to it. Source:
 https://sqlite.org/fileformat2.html#the_database_header
 """
 
@@ -22,7 +22,7 @@ _WAL_VERSION = 2
 
 
 class Header(NamedTuple):
-    """The facts of a header; all zero for an empty file."""
+    """The fields of a header; all zero for an empty file."""
 
     empty: bool
     wal: bool

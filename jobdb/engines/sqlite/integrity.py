@@ -1,4 +1,4 @@
-"""Finding damage in an open database. Called by the read path for `jobdb doctor`."""
+"""The search for damage in an open database. Called by the read path for `jobdb doctor`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _MAX_PROBLEMS = 20
 
 
 def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | None, *, full: bool) -> list[str]:
-    """Return what is wrong with a database; nothing when it is sound.
+    """Return the problems found in a database; empty if it is sound.
 
     Args:
         reader: a connection to it, outside of a transaction.
         path: its file, for messages.
         wal_index: the WAL's index, see `snapshot_check`.
-        full: compare the indexes with their tables and follow the foreign keys too.
+        full: also compare the indexes with their tables, and check the foreign keys.
 
     Raises:
-        Busy: this process's locks were dropped meanwhile, so nothing follows from what was read.
+        Busy: this process's locks were dropped meanwhile, so the result proves nothing.
         apsw.Error: it cannot be read.
     """
     reader.execute("BEGIN")
@@ -38,7 +38,10 @@ def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | N
             problems = [] if found == ["ok"] else found
             if full:
                 orphans = reader.execute("PRAGMA foreign_key_check").fetchall()
-                problems += [f"a row of {row[0]} refers to nothing in {row[2]}" for row in orphans[:_MAX_PROBLEMS]]
+                problems += [
+                    f"a row of {table} refers to nothing in {parent}"
+                    for table, _row_id, parent, _constraint in orphans[:_MAX_PROBLEMS]
+                ]
         finally:
             if wal_index is not None and snapshot is not None:
                 check_snapshot(path, wal_index, snapshot)

@@ -13,7 +13,7 @@ READ_MARKS = range(123, 128)
 """In the ``-shm``: a reader locks one of these, so that what it reads is not overwritten."""
 
 DMS_BYTE = (128, 1)
-"""Start and length, in the ``-shm``: whoever has the database open locks it shared (SQLite's "dead man's switch")."""
+"""Start and length, in the ``-shm``: every process that has the database open locks it shared ("dead man's switch")."""
 
 WAL_LOCKS = range(120, 129)
 """All bytes of the ``-shm`` that SQLite locks: write, checkpoint, recovery, the read marks, the DMS byte."""

@@ -47,7 +47,7 @@ class LockGuard:
         self.wal_index: memoryview | None = None
 
     def acquire(self, path: Path) -> bool:
-        """Acquire the locks that are not held yet; return False where this system or file system has no such locks.
+        """Acquire the locks that are not held yet; return False if this system or file system has no such locks.
 
         Called while a connection holds SQLite's own locks, so no conflicting lock can exist.
         """

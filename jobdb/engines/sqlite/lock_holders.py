@@ -1,4 +1,4 @@
-"""Who holds a lock on a database, for the messages of Busy errors and for the doctor."""
+"""The processes that hold locks on a database, for the messages of Busy errors and for the doctor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reader_processes(database: Path) -> list[tuple[int, str]]:
 
 
 def shm_lock_holder(database: Path, *, exclude_pid: int = 0) -> int | None:
-    """Return the id of a process that has a WAL database of this name open; None where none is known.
+    """Return the id of a process that has a WAL database with this name open; None if none is known.
 
     Args:
         database: the name; the ``-shm`` beside it may be that of a database that was removed.
@@ -44,9 +44,9 @@ def shm_lock_holder(database: Path, *, exclude_pid: int = 0) -> int | None:
 
 
 def _locks_on(path: str) -> list[KernelLock]:
-    """List the locks on a file; none where there is no file descriptor left to find out."""
+    """List the locks on a file; none if no file descriptor is left to read them."""
     try:
-        from ...filesystem.kernel_locks import locks_on  # here: few commands have to wait
+        from ...filesystem.kernel_locks import locks_on  # imported here: few commands have to wait
     except (ImportError, OSError):
         return []
     return locks_on(path)
@@ -66,7 +66,7 @@ def busy_error(database: Path, waited_sec: float) -> Busy:
 
 
 def open_elsewhere_error(database: Path, waited_sec: float) -> Busy:
-    """Return the error for an operation that needs the database to itself while another process has it open."""
+    """Return the error for an operation that needs exclusive access while another process has the database open."""
     return Busy(
         f"{database} is open in another process; stop the workers, the relay and the subscribers, and try again. "
         "Nothing was changed",

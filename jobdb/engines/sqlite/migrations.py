@@ -1,8 +1,8 @@
-"""Creating a SQLite database, and migrating an older one to the current schema.
+"""The migrations of a SQLite database: they create its tables, or migrate older ones to the current schema.
 
-Called by ``jobdb init``, ``jobdb migrate`` and ``Registry.open(create=True)``. Runs through sqlite-utils' Migrations on
-the standard library's sqlite3, so never while this process has a connection of apsw open, and always with the file
-locked against everybody else.
+Called by ``jobdb init``, ``jobdb migrate`` and ``Registry.open(create=True)``. They run through sqlite-utils'
+Migrations on the standard library's sqlite3, so never while this process has a connection of apsw open, and always with
+the file locked exclusively.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
     Args:
         path: the database file, which may be empty.
         backup: keep a copy of a database that already has a schema.
-        busy_sec: how long to wait until nobody else has it open, in seconds.
+        busy_sec: how long to wait until no other process has it open, in seconds.
 
     Returns:
-        The backup's path; None when there was nothing to keep or to do.
+        The backup's path; None if there was nothing to back up or to do.
 
     Raises:
         SchemaMismatch: the schema is newer than this jobdb.
         NotAJobdbDatabase: the file is something else.
         Busy: another process has it open.
-        StorageFailed: the disk is full or failed; the database is as it was.
+        StorageFailed: the disk is full or failed; the database is unchanged.
         Unusable: this process has it open, or it has a second name.
     """
     path = path.resolve()  # SQLite keeps the journal beside the target of a link, and we the backup
@@ -74,10 +74,10 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
 def remove_unfinished(path: Path) -> bool:
     """Remove the file of a database that could not be created, if it is still empty and nobody else uses it.
 
-    Under the file's lock: another process may be creating the database in the same file.
+    This happens under the file's lock: another process may be creating the database in the same file.
 
     Returns:
-        Whether it was removed.
+        True if it was removed.
     """
     with contextlib.suppress(OSError, sqlite3.Error), open_files.exclusive_open(path):
         if nonempty_journals(path):
@@ -85,7 +85,7 @@ def remove_unfinished(path: Path) -> bool:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
         try:
             connection.execute("BEGIN EXCLUSIVE")
-            # Not its size: a transaction that was rolled back can leave an empty page.
+            # Do not go by its size: a transaction that was rolled back can leave an empty page.
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if not tables and connection.execute("PRAGMA user_version").fetchone()[0] == 0:
                 os.unlink(path)
@@ -96,10 +96,10 @@ def remove_unfinished(path: Path) -> bool:
 
 
 def _connect_exclusive(path: Path, busy_sec: float) -> sqlite3.Connection:
-    """Return a connection that has the file to itself until it is closed, see `exclusive_lock`.
+    """Return a connection that has the file locked exclusively until it is closed; see `exclusive_lock`.
 
-    In this locking mode SQLite keeps the locks it got while it waits for more, so two processes would wait for each
-    other. So one that does not get the lock at once releases everything, and tries again after a random pause.
+    In this locking mode SQLite keeps the locks it has while it waits for more, so two processes would wait for each
+    other. So a process that does not get the lock immediately releases everything and retries after a random pause.
     """
     deadline = time.monotonic() + busy_sec
     while True:
@@ -109,18 +109,16 @@ def _connect_exclusive(path: Path, busy_sec: float) -> sqlite3.Connection:
             return connection
         except BaseException as error:
             connection.close()
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+            if _primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(0.002, 0.02))
 
 
 def _migrate_exclusive(path: Path, busy_sec: float, *, keep: bool) -> Path | None:
-    """Migrate on a connection that has the file to itself, and close it in any case.
+    """Migrate on a connection that has the file locked exclusively, and close it in any case.
 
-    Closed twice: an exception can cut off the first. The garbage collector would close it late, since sqlite-utils
-        makes
-    reference cycles, and nobody could open the file until then.
+    It is closed twice, because an exception can interrupt the first close. The garbage collector would close it late,
+    since sqlite-utils creates reference cycles, and nobody could open the file until then.
     """
     connection = _connect_exclusive(path, busy_sec)
     try:
@@ -145,7 +143,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
             MIGRATIONS.apply(Database(connection, execute_plugins=False))  # no plugin may change our schema
-            # A registry that lost its mark has made some of the steps, or all.
+            # In a registry that lost its mark, some or all of the steps have already run.
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute(
@@ -178,10 +176,15 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
     return kept
 
 
+def _primary_code(error: BaseException) -> int:
+    """Return SQLite's primary result code; 0 where the error has none, as those that the module itself raises."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def _translate(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = _primary_code(error)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return open_elsewhere_error(path, busy_sec)
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and disk_is_full(path)):
         return StorageFailed(f"the disk that holds {path} is full; nothing was changed. Free space there and try again")
-    return StorageFailed(f"cannot migrate {path}: {error}; it is as it was. Check owner, mode and disk")
+    return StorageFailed(f"cannot migrate {path}: {error}; it is unchanged. Check owner, mode and disk")

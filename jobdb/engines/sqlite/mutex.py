@@ -1,12 +1,10 @@
-"""A mutex that can be recovered from a block that an exception has cut off.
+"""A mutex that can be recovered from a ``with`` block that an exception has interrupted.
 
-Prior art: POSIX robust mutexes (``PTHREAD_MUTEX_ROBUST``), which hand a lock over when its owner has died, with the
-    duty
-to make the protected state consistent. Here the owner is not a thread but one ``with`` block.
+Prior art: POSIX robust mutexes (``PTHREAD_MUTEX_ROBUST``), which hand over the lock of an owner that has died; the next
+owner must make the protected state consistent. Here the owner is not a thread but one ``with`` block.
 
-The problem: Ctrl-C, a SIGTERM handler that raises or a soft time limit arrives between any two bytecodes of Python:
-    also
-between ``lock.acquire()`` and the ``try`` that would release it, and at the first bytecode of ``__exit__``. No
+The problem: Ctrl-C, a SIGTERM handler that raises, or a soft time limit can arrive between any two bytecodes of Python,
+even between ``lock.acquire()`` and the ``try`` that would release it, and at the first bytecode of ``__exit__``. No
 arrangement of ``try`` and ``with`` closes that gap, since Python cannot defer such an exception. A lock that does not
 know its owner then stays locked forever.
 
@@ -14,9 +12,8 @@ So this mutex records its owner by a single call into C: there is no moment at w
 waiter checks whether the function that entered the ``with`` block is still running. If it is not, nobody will ever exit
 the block: the waiter undoes what the block left behind, and takes the mutex.
 
-Rejected: a plain ``Lock`` (its owner is unknown); an ``RLock`` (only its own thread can release it, and a signal
-    handler
-that calls a verb in the middle of another would be let in).
+Rejected: a plain ``Lock`` (its owner is unknown); an ``RLock`` (only its own thread can release it, and it would admit
+a signal handler that calls a verb in the middle of another).
 Source: https://docs.python.org/3/library/signal.html#handlers-and-exceptions
 """
 
@@ -38,13 +35,13 @@ if TYPE_CHECKING:
 
 _SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _RECHECK_SEC = 0.02
-"""A holder that is cut off wakes nobody, so waiters check at this interval whether there still is one."""
+"""A holder that is interrupted wakes nobody, so waiters check at this interval whether there still is one."""
 _HOLDER = "holder"
 _WRAPPERS = ("__enter__", "enter_context")
 
 
 class MutexHold:
-    """One block's hold on a mutex, made before the mutex is acquired.
+    """One block's hold on a mutex, created before the mutex is acquired.
 
     Args:
         frame: the frame whose ``with`` statement is being entered, or that of an ``__enter__`` that wraps ours; None:
@@ -78,15 +75,15 @@ class Mutex:
 
     Args:
         what: the protected object, for messages.
-        undo: undoes what an abandoned block has left behind. It goes by the real state, so it may be called in any
-            state and any number of times.
+        undo: undoes the effects of an abandoned block. It goes by the real state, so it may be called in any state and
+            any number of times.
     """
 
     def __init__(self, what: str, undo: Callable[[], None]) -> None:
         self._what = what
         self._undo = undo
         self._holder: dict[str, MutexHold] = {}  # at most one entry, set and removed by one call into C
-        self._released = threading.Lock()  # locked while there is no news for waiters
+        self._released = threading.Lock()  # locked until the mutex is released
         self._undoing = threading.RLock()
 
     def acquire(self, hold: MutexHold, timeout_sec: float | None) -> bool:
@@ -131,7 +128,7 @@ class Mutex:
 
     def undo_and_release(self, hold: MutexHold) -> None:
         """Undo what the block has left behind and release the mutex, if ``hold`` is the holder. Idempotent."""
-        with self._undoing:  # of several that find the same abandoned block, one undoes it
+        with self._undoing:  # several threads may find the same abandoned block: one undoes it
             if self.holds(hold):
                 self._undo()
                 self.release(hold)
@@ -167,8 +164,8 @@ class Block:
 
 
 def undo_if_abandoned(block: Block) -> None:
-    """Undo a block that is destroyed and was not exited: the ``__del__`` of open blocks."""
-    hold: MutexHold | None = getattr(block, "_hold", None)  # unset: cut off at the first step of __init__
+    """Undo a block that is destroyed without having been exited: the ``__del__`` of open blocks."""
+    hold: MutexHold | None = getattr(block, "_hold", None)  # unset if __init__ was interrupted at its first step
     if hold is not None:
         undo_and_release(block._mutex, hold)
 
@@ -207,7 +204,7 @@ class MutexBlock(Block):
 
 
 def undo_and_release(mutex: Mutex, hold: MutexHold) -> None:
-    """Undo and release, a second time where an exception cuts off the first."""
+    """Undo and release; do so again if an exception interrupts the first attempt."""
     try:
         mutex.undo_and_release(hold)
     except BaseException:

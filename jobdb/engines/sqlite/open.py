@@ -1,6 +1,6 @@
-"""Opening a SQLite registry: the file, its folder's file system, its schema, then the store.
+"""The opening of a SQLite registry: the file, its folder's file system, its schema, then the store.
 
-Called through `jobdb.engines.open`. Whatever may be refused is refused here, before a byte is written.
+Called through `jobdb.engines.open`. All refusals happen here, before anything is written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from .store import CHECKPOINT_PAGES, SqliteStore
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import Any
 
     from ...filesystem.placement import Placement
 
@@ -47,24 +46,35 @@ def open_store(
     clock: Callable[[], int],
     checkpoint_pages: int = CHECKPOINT_PAGES,
 ) -> SqliteStore:
-    """Open the database file; create it first when it is missing and ``create`` is set.
+    """Open the database file; create it first if it is missing and ``create`` is set.
 
     Args:
         path: the database file.
-        create: create it when it is missing or empty.
+        create: create it if it is missing or empty.
         durability: "full" or "normal".
-        busy_sec: how long a writer waits until it is its turn, in seconds; on a shared folder at least ten.
+        busy_sec: how long a writer waits for its turn, in seconds; on a shared folder at least ten.
         clock: Unix time in milliseconds.
         checkpoint_pages: WAL length, in pages, from which checkpoints are run.
 
     Raises:
         DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem, StorageFailed: it cannot be used.
-        Busy: another process had it to itself for too long.
+        Busy: another process held it exclusively for too long.
         ForkedRegistry: this process must not open it.
     """
-    settings = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
+
+    def open_with(path: Path, journal: str, placement: Placement) -> SqliteStore:
+        return SqliteStore(
+            path,
+            journal=journal,
+            durability=durability,
+            busy_sec=max(busy_sec, SHARED_BUSY_SEC) if journal == "delete" else busy_sec,
+            clock=clock,
+            checkpoint_pages=checkpoint_pages,
+            placement=placement,
+        )
+
     try:
-        return _open_store(path, create, busy_sec, settings)
+        return _open_store(path, create, open_with)
     except StorageFailed as error:
         if isinstance(error.__cause__, OSError) and is_shortage(error.__cause__):
             raise _shortage_on_open(path, error.__cause__) from error
@@ -84,7 +94,7 @@ def _shortage_on_open(path: Path, error: OSError) -> StorageFailed:
     return StorageFailed(f"cannot open {error.filename or path}: {error.strerror}. {SHORTAGE_ADVICE}")
 
 
-def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, Any]) -> SqliteStore:
+def _open_store(path: Path, create: bool, open_with: Callable[[Path, str, Placement], SqliteStore]) -> SqliteStore:
     path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to
     missing = not path.exists()
     if missing and not create:
@@ -111,18 +121,12 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     journal = placement.journal or "delete"
     if journal == "wal" and (header is None or not header.wal) and is_shared(path):
         journal = "delete"
-
-    def open_with(journal: str, busy_sec: float) -> SqliteStore:
-        if journal == "delete":
-            busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-        return SqliteStore(path, journal=journal, busy_sec=busy_sec, placement=placement, **settings)
-
-    store = open_with(journal, busy_sec)
+    store = open_with(path, journal, placement)
     try:
         if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
             # The mark was set between our check and the change to WAL: change back before anything is written.
             store.close()
-            store = open_with("delete", busy_sec)
+            store = open_with(path, "delete", placement)
         _note_placement(store, placement)
     except BaseException:
         store.close()
@@ -154,13 +158,13 @@ def _create_database(path: Path) -> None:
 
     folders = make_private_folder(path.parent)
     set_aside_stale(path, SHARED_BUSY_SEC)
-    made = create_private_file(path)
+    created = create_private_file(path)
     try:
         migrate(path, backup=False)
         record_trust(path)
     except BaseException:
-        # As on a full disk. What was there before stays, even an empty file.
-        if made and remove_unfinished(path):
+        # For instance on a full disk. Files that existed before stay, even an empty one.
+        if created and remove_unfinished(path):
             for folder in folders:
                 with contextlib.suppress(OSError):  # somebody else uses it already
                     os.rmdir(folder)
@@ -168,8 +172,7 @@ def _create_database(path: Path) -> None:
 
 
 def _roll_back_hot_journal(path: Path) -> None:
-    """Let SQLite roll back what a process left unfinished when it died with a rollback journal, as a migration may
-    have.
+    """Have SQLite roll back the hot journal of a process that died, for instance during a migration.
 
     Until then the header in the file is that of a transaction that was never committed.
     """
@@ -187,7 +190,7 @@ def _roll_back_hot_journal(path: Path) -> None:
 
 
 def _checked_header(path: Path, *, create: bool) -> Header | None:
-    """Check what the file is and its version; return its header, or None when this process has it open already."""
+    """Check the file's kind and version; return its header, or None if this process already has it open."""
     refuse_hard_links(path)
     with open_files.raw_read(path) as free:
         if not free:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class OpenFile:
-    """One use of a database file. It counts until :func:`unregister`, or until nobody refers to it any more.
+    """One use of a database file. It counts until :func:`unregister`, or until it is no longer referenced.
 
     Attributes:
         identity: the file's device and inode.
@@ -48,7 +48,7 @@ _lock = threading.RLock()
 _open: dict[int, weakref.ref[OpenFile]] = {}
 _guards: dict[FileId, LockGuard] = {}
 _inherited: set[FileId] = set()
-_forked_at_work = False
+_forked_inside_sqlite = False
 
 
 def _identity(path: Path) -> FileId:
@@ -65,14 +65,14 @@ def refuse_inherited(path: Path) -> None:
     Raises:
         ForkedRegistry: an ancestor had it open when it forked, or another thread of it was inside SQLite.
     """
-    if not _inherited and not _forked_at_work:
+    if not _inherited and not _forked_inside_sqlite:
         return
     advice = (
         "start the process with spawn or exec instead (multiprocessing: get_context('spawn') or 'forkserver'; "
         "gunicorn: no preload; Celery: open it in worker_process_init), or close every Registry on the file before "
         "the fork"
     )
-    if _forked_at_work:
+    if _forked_inside_sqlite:
         raise ForkedRegistry(
             f"{path} is not opened: this process {os.getpid()} was forked while another thread of its parent was "
             "inside SQLite, whose mutexes it has inherited locked",
@@ -163,7 +163,7 @@ def exclusive_open(path: Path) -> Iterator[None]:
 
 
 def _is_in_use(identity: FileId) -> bool:
-    """Return whether a connection is open. One that was cut off while it was made may be kept by a cycle only."""
+    """Return whether a connection is open. One whose creation was interrupted may only be kept by a reference cycle."""
     if not _is_open(identity):
         return False
     gc.collect()
@@ -179,7 +179,7 @@ def try_lock(timeout_sec: float) -> bool:
 
 
 def unlock() -> None:
-    """End what :func:`try_lock` began."""
+    """Allow files to be opened again after :func:`try_lock`."""
     _lock.release()
 
 
@@ -189,12 +189,12 @@ def list_open() -> list[OpenFile]:
 
 
 def after_fork_in_child(quiesced: bool) -> None:
-    """Record what the parent had open, and whether no other thread of it was inside SQLite."""
-    global _lock, _forked_at_work
+    """Record which files the parent had open, and whether its threads were quiesced (none was inside SQLite)."""
+    global _lock, _forked_inside_sqlite
     _lock = threading.RLock()  # another thread of the parent may have held it
     _inherited.update(file.identity for file in list_open())
     _open.clear()
     for guard in _guards.values():
         guard.close()  # the locks would outlive the parent with the child's descriptors
     _guards.clear()
-    _forked_at_work = _forked_at_work or not quiesced
+    _forked_inside_sqlite = _forked_inside_sqlite or not quiesced

@@ -1,4 +1,4 @@
-"""Whether a database may be opened in its folder: the file system policy, and the probe where it asks for one.
+"""The check that a database may be opened in its folder: the file system policy, and the probe if it requires one.
 
 Called before anything is written: on opening, by ``jobdb init --shared`` and by restore.
 """
@@ -17,16 +17,16 @@ OVERRIDE = "JOBDB_ALLOW_UNSAFE_FILESYSTEM"
 
 
 def check_placement(path: Path) -> Placement:
-    """Return how the folder's file system can be used.
+    """Check how a database may use the file system of its folder.
 
     Args:
         path: the database file, which need not exist.
 
     Returns:
-        The placement; its ``journal`` is None where the folder is unsafe and used all the same.
+        The placement; its ``journal`` is None if the folder is unsafe and used nevertheless.
 
     Raises:
-        UnsafeFileSystem: no database may be kept there; the message tells what to change.
+        UnsafeFileSystem: no database may be kept there; the message says what to change.
     """
     path = path.resolve()
     placement = placement_for(path.parent, file=path)

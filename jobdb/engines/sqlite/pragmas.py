@@ -1,4 +1,4 @@
-"""The settings of every runtime connection: one short list, each read back after it is set."""
+"""The settings of every runtime connection: a short list, each read back after it is set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def settings_for(journal: str, *, group_commit: bool, durability: str) -> list[S
     synchronous = 1 if group_commit or durability == "normal" else 2
     if journal == "delete":
         synchronous = 3
-    shared = [
+    settings = [
         Setting("synchronous", synchronous, "NORMAL where we sync the WAL ourselves; EXTRA on rollback journals"),
         Setting("foreign_keys", 1, "rows of a pruned job go with it"),
         Setting("trusted_schema", 0, "a schema planted in the file runs no functions"),
@@ -41,9 +41,9 @@ def settings_for(journal: str, *, group_commit: bool, durability: str) -> list[S
         Setting("cache_size", -16384, "16 MiB"),
     ]
     if journal == "wal":
-        shared.append(Setting("wal_autocheckpoint", 0, "checkpoints run outside of the write lock"))
-        shared.append(Setting("journal_size_limit", 64 << 20, "a WAL that once grew is truncated when it restarts"))
-    return shared
+        settings.append(Setting("wal_autocheckpoint", 0, "checkpoints run outside of the write lock"))
+        settings.append(Setting("journal_size_limit", 64 << 20, "a WAL that once grew is truncated when it restarts"))
+    return settings
 
 
 def apply_settings(connection: apsw.Connection, settings: list[Setting]) -> None:
@@ -52,7 +52,7 @@ def apply_settings(connection: apsw.Connection, settings: list[Setting]) -> None
     Raises:
         Unusable: SQLite kept another value.
     """
-    # Otherwise SQLite plans again for each value of a parameter, which takes longer than running the statement.
+    # Otherwise SQLite plans a statement again for each value of a parameter, which takes longer than running it.
     # https://sqlite.org/queryplanner-ng.html#qpsg
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     for setting in settings:

@@ -1,8 +1,8 @@
-"""A person's ad-hoc query: one read-only SELECT, meant for the documented views, in a process of its own.
+"""Ad-hoc queries: one read-only SELECT, meant for the documented views, in a process of its own.
 
 Called by the store. That process can be killed whatever it is doing, and its memory is limited: see
-    :mod:`.query_process`. It
-opens the database itself, so its end touches neither the connections nor the locks of this process.
+:mod:`.query_process`. It opens the database itself, so its end affects neither the connections nor the locks of this
+process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PROGRAM = "from jobdb.engines.sqlite.query_process import main; main()"
 START_TIMEOUT_SEC = 30.0
-"""How long a busy machine may take to start a process."""
+"""The time that a busy machine may need to start a process."""
 GRACE_SEC = 0.5
 """The process ends on its own where it can, and reports that; it is killed this much later."""
 MAX_TIMEOUT_SEC = 7 * 86_400
@@ -46,7 +46,7 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
         timeout_sec: how long it may take, in seconds.
 
     Returns:
-        The columns' names and the rows.
+        The column names and the rows.
 
     Raises:
         InvalidInput: it is not a single SELECT on the views, or its result is too large.
@@ -77,7 +77,7 @@ def _read_answer(process: subprocess.Popen[bytes], request: str, timeout_sec: fl
     assert process.stdin is not None and process.stdout is not None
     found: list[Any] = []
     with _Watchdog(process, START_TIMEOUT_SEC):
-        with suppress(BrokenPipeError):  # it has ended, which is seen below
+        with suppress(BrokenPipeError):  # it has ended, which is detected below
             process.stdin.write(request.encode("ascii") + b"\n")
             process.stdin.close()
         started = process.stdout.readline()
@@ -96,7 +96,7 @@ def _read_answer(process: subprocess.Popen[bytes], request: str, timeout_sec: fl
 
 
 class _Watchdog:
-    """A block that kills a process after a time, unless the block is exited before."""
+    """A context manager that kills a process after a time limit, unless the block is exited before."""
 
     def __init__(self, process: subprocess.Popen[bytes], after_sec: float) -> None:
         self._process = process

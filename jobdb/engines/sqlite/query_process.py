@@ -1,12 +1,11 @@
-"""The process in which a person's query runs: started by :mod:`.query`, which kills it when its time is over.
+"""The process in which an ad-hoc query runs: started by :mod:`.query`, which kills it when its time is over.
 
 SQLite checks the clock between its instructions. Within one, such as a function over megabytes, it cannot be
 interrupted from inside the process: ``instr`` and ``LIKE`` can take hours.
 
 It reads one line of JSON from stdin, the request, and writes lines of JSON: an empty list when it begins, the columns,
-    a list
-per row, and an object at the end. The connection is read-only, and a statement may only read: no sealed secret, no
-pragma, no attached file, no write; see :mod:`.authorizer`.
+a list per row, and an object at the end. The connection is read-only, and a statement may only read: no sealed secret,
+no pragma, no attached file, no write; see :mod:`.authorizer`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from .authorizer import authorize, check_program
 from .error_translation import translate
 
 MAX_VALUE_BYTES = 64 * 1_048_576
-"""Four times the largest value of a registry, a prompt."""
+"""Four times the largest value in a registry, a prompt."""
 MAX_RESULT_BYTES = 256 * 1_048_576
 MAX_MEMORY_BYTES = 512 * 1_048_576
 BUSY_SEC = 5.0
@@ -91,7 +90,7 @@ def timeout_message(timeout_sec: float) -> str:
 
 
 def _limit_resources(timeout_sec: float) -> None:
-    """Limit memory, and processor time in case nobody is left to kill this process."""
+    """Limit the memory, and the processor time in case no process is left to kill this one."""
     apsw.hard_heap_limit(MAX_MEMORY_BYTES)
     with suppress(ImportError, ValueError, OSError):
         import resource
@@ -104,7 +103,7 @@ def _send_rows(connection: apsw.Connection, sql: str, limit: int) -> None:
     statements = 0
 
     def trace(cursor: apsw.Cursor, _statement: str, _bindings: object) -> bool:
-        """Write the columns before the first statement runs, for no row may follow; refuse a second statement."""
+        """Write the columns before the first statement runs, since no row may follow; refuse a second statement."""
         nonlocal statements
         statements += 1
         if statements == 1:
@@ -121,7 +120,7 @@ def _send_rows(connection: apsw.Connection, sql: str, limit: int) -> None:
             sent += _write_line([{"hex": value.hex()} if isinstance(value, bytes) else value for value in row])
             if sent > MAX_RESULT_BYTES:
                 raise InvalidInput(
-                    f"the answer is larger than {MAX_RESULT_BYTES >> 20} MiB; ask for fewer columns or rows"
+                    f"the result is larger than {MAX_RESULT_BYTES >> 20} MiB; select fewer columns or rows"
                 )
     except apsw.ExecTraceAbort:
         raise InvalidInput("one statement at a time; use one SELECT") from None

@@ -1,7 +1,7 @@
-"""Everything that a read passes: the mutex, the reading connection, the check of its snapshot; and waiting for changes.
+"""The path of a read: the mutex, the reading connection, the check of its snapshot; and the wait for changes.
 
-Called by `TransactionScope`, which runs one transaction, and by the store. Path and connection are made when they are
-first needed: most programs that publish never read.
+Called by `TransactionScope`, which runs one transaction, and by the store. Path and connection are created when they
+are first needed: most programs that publish never read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ReadPath:
         mutex: keeps threads apart; its ``undo`` calls `undo`.
         lifetime: tells whether the store may be used.
         busy_wait: the connection's busy handler.
-        guard: notices that the files were replaced.
+        guard: detects that the files were replaced.
         wal_index: the WAL's index, see `snapshot_check`; None where there is none.
         clock: Unix time in milliseconds.
 
@@ -72,14 +72,14 @@ class ReadPath:
         self._snapshot: Snapshot = (0, 0)  # of the current transaction; under the mutex
 
     def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
-        """Acquire the mutex and begin a read transaction; the caller undoes it where this raises.
+        """Acquire the mutex and begin a read transaction; the caller undoes it if this raises.
 
         Args:
             hold: the block's hold on the mutex.
             started: when the block began to wait, by ``time.monotonic()``.
 
         Raises:
-            Busy: this thread is inside a read already.
+            Busy: this thread is already inside a read.
             DatabaseReplaced, StorageFailed: the files were replaced, or the disk failed.
             apsw.Error: SQLite refuses to begin.
         """
@@ -97,10 +97,10 @@ class ReadPath:
         return SqliteTransaction(connection, self._clock)
 
     def commit(self) -> int:
-        """End the transaction; return 0, for a read needs no sync.
+        """End the transaction; return 0, since a read needs no sync.
 
         Raises:
-            Busy: the read has lost its lock, and others went on past its snapshot.
+            Busy: the read has lost its lock, and others have moved past its snapshot.
         """
         if getpid() != self.lifetime.pid:
             self.lifetime.require_usable()
@@ -114,7 +114,7 @@ class ReadPath:
         return 0
 
     def before_undo(self, kind: type[BaseException]) -> None:
-        """Check the snapshot of a verb that has failed: what it read may have been torn.
+        """Check the snapshot of a verb that has failed: its data may have been inconsistent.
 
         Raises:
             Busy: the read has lost its snapshot.
@@ -144,7 +144,7 @@ class ReadPath:
         return self.connection
 
     def find_problems(self, *, full: bool) -> list[str]:
-        """Return what is wrong with the file; arguments and errors as `SqliteStore.integrity`."""
+        """Return the problems found in the file; arguments and errors as for `SqliteStore.integrity`."""
         from .integrity import find_problems
 
         try:
@@ -175,8 +175,8 @@ class ReadPath:
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
         """Wait until `data_version` differs from ``seen``, or for ``timeout_sec``; return the current one.
 
-        Polling, since SQLite notifies nobody: at intervals that grow from 1 ms to 20 ms, so that a change is noticed
-        within milliseconds while there is traffic, and the processor idles while there is none.
+        It polls, since SQLite has no notifications, at intervals that grow from 1 ms to 20 ms: a change is noticed
+        within milliseconds while there is traffic, and the processor is idle while there is none.
         """
         deadline = monotonic() + timeout_sec
         pause = _FIRST_PAUSE_SEC

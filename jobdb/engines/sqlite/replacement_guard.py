@@ -1,10 +1,10 @@
-"""Noticing that the files of an open database were removed, renamed or replaced.
+"""Detecting that the files of an open database were removed, renamed or replaced.
 
-A name can be removed, renamed or given to another file while a connection goes on working on what it opened: ``rm -r``,
-``git clean``, ``mv``, a folder replaced by another. What is committed then is in no database that anybody can find, and
-two workers can claim the same job. So the names of the database, its ``-wal`` and its ``-shm`` must still lead to the
-files (device and inode) that this process has open: for a read at some moment after it was requested; for a write after
-its commit, before it is answered. While the files are open their inode numbers are not reused.
+A name can be removed, renamed or given to another file while a connection continues to use the file it opened:
+``rm -r``, ``git clean``, ``mv``, a folder replaced by another. Commits from then on are in no database that anybody can
+find, and two workers can claim the same job. So the names of the database, its ``-wal`` and its ``-shm`` must still
+lead to the files (device and inode) that this process has open: for a read at some time after it was requested; for a
+write after its commit, before it is answered. While the files are open, their inode numbers are not reused.
 
 Only ``lstat`` is used: opening and closing a file directly would drop this process's own locks on it.
 """
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import apsw
 
 _WRITE_VALID_SEC = 0.002
-"""How long a write that begins relies on the last check; it checks again after its commit."""
+"""The time for which a new write relies on the last check; it checks again after its commit."""
 _READ_VALID_SEC = 0.001
-"""How long a read relies on it. A read does not check again, since a check takes as long as the cheapest read."""
+"""The same for a read, which does not check again, since a check takes as long as the cheapest read."""
 _TIMESTAMP_GRANULARITY_NS = 50_000_000
 """Longer than a tick of the kernel's clock (10 ms at most): two changes within one tick get the same time."""
 _PATH_ONLY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -70,26 +70,26 @@ class ReplacementGuard:
         # Both coordinate the writers; the data is in the database and its -wal.
         self._companions = [_identify(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
         self._shm = f"{path}-shm" if wal else ""
-        self._index_bytes = lstat(self._shm).st_size if wal else 0
+        self._shm_bytes = lstat(self._shm).st_size if wal else 0
         self.read_valid_until = self.write_valid_until = 0.0
         self._refusal: str | None = None
-        self._wal, self._link, self._linked = "", "", ""
-        self._log_fd = self._folder_fd = -1
+        self._wal, self._fd_link, self._fd_target = "", "", ""
+        self._wal_fd = self._folder_fd = -1
         self._checked_folder_times = (0, 0)  # the folder's times at the last full check; no folder has (0, 0)
         self.wal_identity: FileId | None = None
         if wal:
-            self._hold_log(f"{path}-wal")
+            self._open_wal(f"{path}-wal")
             with suppress(OSError):
                 self._folder_fd = move_above_stdio(os.open(path.parent, _PATH_ONLY_FLAGS | os.O_DIRECTORY))
 
-    def _hold_log(self, name: str) -> None:
+    def _open_wal(self, name: str) -> None:
         self._wal = name
         held = _identify(name)
         self.wal_identity = held[1:]
-        self._log_fd = move_above_stdio(os.open(name, _PATH_ONLY_FLAGS))
-        link = f"/proc/self/fd/{self._log_fd}"
+        self._wal_fd = move_above_stdio(os.open(name, _PATH_ONLY_FLAGS))
+        link = f"/proc/self/fd/{self._wal_fd}"
         try:
-            self._link, self._linked = link, os.readlink(link)
+            self._fd_link, self._fd_target = link, os.readlink(link)
         except OSError:
             self._companions.append(held)
 
@@ -99,11 +99,11 @@ class ReplacementGuard:
 
     def close(self) -> None:
         """Close the descriptors that serve the checks. There are no POSIX locks on these files that this could drop."""
-        for fd in (self._log_fd, self._folder_fd):
+        for fd in (self._wal_fd, self._folder_fd):
             if fd >= 0:
                 os.close(fd)
-        self._log_fd = self._folder_fd = -1
-        self._link, self._checked_folder_times = "", (0, 0)
+        self._wal_fd = self._folder_fd = -1
+        self._fd_link, self._checked_folder_times = "", (0, 0)
 
     def check_all(self) -> None:
         """Check every name before a verb begins.
@@ -145,7 +145,7 @@ class ReplacementGuard:
         """Check the file and the journal that a transaction which has just begun works on.
 
         An idle rollback journal holds no lock, so another process can put the database into WAL mode meanwhile. SQLite
-        would follow it without a word, on a network file system too.
+        would silently follow it, on a network file system too.
 
         Raises:
             DatabaseReplaced, StorageFailed, Unusable: as for `check_all`.
@@ -165,10 +165,9 @@ class ReplacementGuard:
             )
 
     def _refuse_truncated_shm(self) -> None:
-        """Refuse a truncated -shm: SQLite has it mapped, and a process that accesses the missing part dies of
-        SIGBUS."""
+        """Refuse a truncated -shm: a process that accesses the missing part of SQLite's mapping is killed by SIGBUS."""
         try:
-            if lstat(self._shm).st_size < self._index_bytes:
+            if lstat(self._shm).st_size < self._shm_bytes:
                 self._refuse(f"{self._shm} was truncated")
         except OSError as error:
             self._raise_stat_failed(self._shm, error)
@@ -193,7 +192,7 @@ class ReplacementGuard:
                 beside = lstat(name)
                 if beside.st_ino != inode or beside.st_dev != device:
                     self._refuse(f"{name} is another file")
-            if self._link and readlink(self._link) != self._linked:
+            if self._fd_link and readlink(self._fd_link) != self._fd_target:
                 self._refuse(f"{self._wal} is gone")
             if self._wal and not access(self._wal, F_OK):
                 self._refuse(f"{self._wal} is gone")
@@ -201,7 +200,7 @@ class ReplacementGuard:
             self._raise_stat_failed(str(error.filename), error)
 
     def _folder_times(self) -> tuple[int, int]:
-        """Return the folder's times; (0, 0) where a later change could have the same ones."""
+        """Return the folder's times; (0, 0) if a later change could have the same ones."""
         if self._folder_fd < 0:
             return 0, 0
         folder = fstat(self._folder_fd)

@@ -1,8 +1,7 @@
-"""The mark that several hosts may have a database open, stored in the database itself.
+"""The mark, stored in the database itself, that several hosts may have it open.
 
 A marked database keeps a rollback journal everywhere, even on the host to which the folder is local: a WAL there would
-    be
-invisible to the others. Called by ``jobdb init --shared`` and ``--no-shared``, and on opening.
+be invisible to the others. Called by ``jobdb init --shared`` and ``--no-shared``, and on opening.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
 
     Args:
         path: the database.
-        shared: the mark. When it is set, the journal becomes DELETE first. When it is removed, the record of an unsafe
-            override is removed too; the next opening on a local file system changes to WAL.
+        shared: set the mark; the journal becomes DELETE first. Otherwise remove it, with the record of an unsafe
+            override; the next opening on a local file system changes to WAL.
         busy_sec: how long to wait until nobody has it open, in seconds.
 
     Raises:
         UnsafeFileSystem: the folder's locks do not reach all hosts, so it cannot be known who has it open.
-        Busy: a process has it open. One that is idle with a rollback journal holds no lock and goes unnoticed; its next
-            verb is refused once the database is in WAL mode.
+        Busy: a process has it open. One that is idle with a rollback journal holds no lock and is not detected; its
+            next verb is refused once the database is in WAL mode.
         Unusable: this process has it open.
     """
     from .exclusive_lock import lock_exclusively  # here: every opening imports this module

@@ -1,10 +1,10 @@
 """A page of memory that the processes writing one database share: counters of commits and syncs, and their wait queues.
 
 Prior art: group commit in PostgreSQL and InnoDB, where one fsync serves all commits before it, and futex-based mutexes.
-The page holds no truth that a crash could destroy: who may write is decided by file locks, what is durable by
-``fdatasync``. It tells how far others have come, so that one sync serves all who wait for one, and waiters sleep on it.
+The page holds no state that a crash could destroy: file locks decide who may write, and ``fdatasync`` decides what is
+durable. It records how far others have come, so that one sync serves all who wait for one, and waiters sleep on it.
 Words are read and written whole. The counters are each written under a lock; the other words are hints, and whoever
-goes by one checks again after a moment.
+relies on one checks again soon after.
 
 The page is a file in ``/dev/shm``, named after the user, the boot and the gate file, and removed by its last user.
 
@@ -13,10 +13,9 @@ every process that has it mapped would die of SIGBUS; a copy from elsewhere woul
 the same folder, as of a virtual machine, would reset it under the first); ``pread`` and ``pwrite`` instead of a mapping
 (some fifteen system calls per commit); leases and seals (no file in a folder has them).
 
-A process that finds no such page (another user, a container with its own ``/dev/shm``, a full one) uses one of its own,
-and syncs on its own: slower, never less durable. Only a failed sync must be known to everybody: the kernel reports it
-    to
-whoever has the WAL open, and the gate file to whoever opens it later.
+A process that finds no such page (another user, a container with its own ``/dev/shm``, or a full one) uses a private
+one and syncs on its own: slower, never less durable. Only a failed sync must be known to everybody: the kernel reports
+it to all who have the WAL open, and the gate file records it for those who open it later.
 """
 
 from __future__ import annotations
@@ -43,19 +42,19 @@ _COMMITTED, _SYNCED, _SUCCESSES, _WAL_SUSPECT, _REWRITES, _SUCCESSOR_UNTIL = ran
 _RELEASES, _WRITERS_WAITING, _SYNCS, _SYNC_WAITERS = range(16, 20)  # 32-bit words
 _SUCCESSOR_NS = 1_000_000
 """After this time, in ns, an announced successor counts as dead."""
-_EVERYBODY = 2**31 - 1
+_ALL_WAITERS = 2**31 - 1
 _SUSPECT_MARK = b"jobdb: a sync of the log has failed\n"
-_TRIES = 100
+_MAX_ATTEMPTS = 100
 _POLL_SEC = 50e-6
 
 
 class _PolledWord:
-    """A word without the futex system call, which cannot be loaded at the moment: its waiters poll."""
+    """A word for use while the futex system call cannot be loaded: its waiters poll."""
 
     def wait(self, _seen: int, timeout_sec: float) -> None:
         time.sleep(min(timeout_sec, _POLL_SEC))
 
-    def wake(self, _most: int) -> int:
+    def wake(self, _max_waiters: int) -> int:
         return 0
 
 
@@ -92,7 +91,7 @@ class SharedPage:
 
     @property
     def shared(self) -> bool:
-        """Whether other processes can share the page."""
+        """True if other processes can share the page."""
         return self._fd >= 0
 
     # -- commits and syncs
@@ -121,12 +120,12 @@ class SharedPage:
 
     @property
     def successful_syncs(self) -> int:
-        """The number of syncs that succeeded. They never overlap: the next but one to end has not begun yet."""
+        """The number of successful syncs. They never overlap, so the next but one to end has not begun yet."""
         return self._long[_SUCCESSES]
 
     @property
     def wal_suspect(self) -> bool:
-        """Whether a sync of the WAL failed in some process, and nobody has rewritten the WAL since."""
+        """True if a sync of the WAL failed in some process, and nobody has rewritten the WAL since."""
         return self._long[_WAL_SUSPECT] != 0
 
     def mark_wal_suspect(self) -> None:
@@ -156,7 +155,7 @@ class SharedPage:
 
     @property
     def has_successor(self) -> bool:
-        """Whether a writer is awake to acquire the gate once it is released. One that died counts for a moment only."""
+        """True if a writer is awake to acquire the gate once it is released. One that died counts only briefly."""
         until = self._long[_SUCCESSOR_UNTIL]
         return until != 0 and 0 < until - time.monotonic_ns() <= _SUCCESSOR_NS
 
@@ -170,7 +169,7 @@ class SharedPage:
 
     @property
     def has_waiters(self) -> bool:
-        """Whether another writer waits for the gate, as far as is known: it may have died."""
+        """True if another writer waits for the gate, as far as is known: it may have died."""
         return self._short[_WRITERS_WAITING] != 0 or self.has_successor
 
     def wait_for_release(self, seen: int, timeout_sec: float) -> None:
@@ -210,7 +209,7 @@ class SharedPage:
         """Wake all who wait for a sync. After its lock was released."""
         if self._short[_SYNC_WAITERS]:
             self._short[_SYNC_WAITERS] = 0
-            self._word(_SYNCS).wake(_EVERYBODY)
+            self._word(_SYNCS).wake(_ALL_WAITERS)
 
     def _word(self, index: int) -> FutexWord | _PolledWord:
         found = self._words.get(index)
@@ -218,14 +217,14 @@ class SharedPage:
             try:
                 from .futex import FutexWord
             except (ImportError, OSError):
-                return _PolledWord()  # perhaps no file descriptor is left, which must be no error after a commit
+                return _PolledWord()  # perhaps no file descriptor is left, which must not be an error after a commit
             found = self._words[index] = FutexWord(self._memory, index * 4)
         return found
 
     def close(self) -> None:
         """Unmap the page; its last user removes the file.
 
-        In a forked child, where a thread that no longer exists may have been using it, only as far as possible.
+        In a forked child, where a thread that no longer exists may have been using it, this is done as far as possible.
         """
         self._words.clear()
         with suppress(BufferError):
@@ -234,7 +233,7 @@ class SharedPage:
             self._memory.close()
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            if os.getpid() == self._pid:  # a forked child shares the lock with its parent, and would change it
+            if os.getpid() == self._pid:  # a forked child shares the lock with its parent and would change it
                 _remove_unused(fd, self._path)
             os.close(fd)
 
@@ -243,16 +242,16 @@ def _open_shared(gate: int) -> tuple[int, str]:
     """Open the page file of a gate, with a shared lock that marks it as in use; return its descriptor and path.
 
     Raises:
-        OSError, StorageFailed: there can be none on this system.
+        OSError, StorageFailed: this system cannot have one.
     """
     path = page_path(gate)
-    for _ in range(_TRIES):
+    for _ in range(_MAX_ATTEMPTS):
         fd = move_above_stdio(open_private_file(path, os.O_RDWR | os.O_CREAT))
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             named = os.stat(path)
             if named.st_ino == os.fstat(fd).st_ino:
-                os.posix_fallocate(fd, 0, SIZE)  # without room reserved, touching the page would be a SIGBUS
+                os.posix_fallocate(fd, 0, SIZE)  # without reserved space, accessing the page could raise SIGBUS
                 return fd, path
         except FileNotFoundError:
             pass  # its last user has just removed it

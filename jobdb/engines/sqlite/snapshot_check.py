@@ -1,15 +1,15 @@
-"""Detecting that a read has lost the lock that kept its snapshot.
+"""Detecting that a read has lost the lock that protects its snapshot.
 
 A read holds a lock on one of five bytes of the ``-shm`` (a read mark), so that nobody copies later pages into the
-database, or restarts the WAL, while it runs. It is a POSIX lock: any close of that file in this process drops it. What
-was read from then on may mix two states, or look damaged.
+database, or restarts the WAL, while it runs. It is a POSIX lock: any close of that file in this process drops it. Data
+that is read from then on may mix two states, or look damaged.
 
-No lock of ours can replace it, since nobody can tell from outside which of the bytes SQLite chose. But the index in the
-``-shm`` tells how far the WAL was copied, and which WAL it is. Where that has moved past the state in which the read
+No lock of ours can replace it, since it cannot be told from outside which of the bytes SQLite chose. But the index in
+the ``-shm`` shows how far the WAL was copied, and which WAL it is. If that has moved past the state in which the read
 began, and this process holds no read mark, the result is discarded.
 
 Sources: https://sqlite.org/walformat.html#the_wal_index_file_format,
-    https://man7.org/linux/man-pages/man5/proc_locks.5.html
+https://man7.org/linux/man-pages/man5/proc_locks.5.html
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MX_FRAME, SALT, BACKFILL_ATTEMPTED = 4, 8, 32
-"""Where the index holds the length of the WAL, which WAL it is, and how far it was copied: the 32-bit words mxFrame,
+"""The positions in the index of the WAL's length, its identity, and how far it was copied: the 32-bit words mxFrame,
 aSalt[0] and nBackfillAttempted. The read path spells out the two functions below: a call takes longer than they do."""
-_CHECKS = 10
+_CHECK_COUNT = 10
 _PAUSE_SEC = 0.0005
 
 Snapshot = tuple[int, int]
@@ -40,10 +40,9 @@ def note_snapshot(wal_index: memoryview) -> Snapshot:
 
 
 def check_snapshot(path: Path, wal_index: memoryview, snapshot: Snapshot) -> None:
-    """Refuse what was read if others went on past its snapshot while its lock was gone; called before the read ends.
+    """Refuse a read whose lock was lost and whose snapshot others have moved past; called before the read ends.
 
-    The index may also show this because the read began with a later commit than was noted; then its lock is still
-    there.
+    The index may also show this because the read began with a later commit than was noted; then it still has its lock.
 
     Raises:
         Busy: this process holds no read mark.
@@ -55,12 +54,12 @@ def check_snapshot(path: Path, wal_index: memoryview, snapshot: Snapshot) -> Non
 def require_read_mark(path: Path) -> None:
     """Refuse unless this process holds a read mark at every check.
 
-    A transaction of another thread holds one for a moment; that of the read itself is there every time.
+    A transaction of another thread holds one only briefly; the read's own mark is found every time.
     """
-    for _ in range(_CHECKS):
+    for _ in range(_CHECK_COUNT):
         if not _holds_read_mark():
             raise Busy(
-                f"{path}: what was read was not used, because another library in this process has closed the database "
+                f"{path}: the result was discarded, because another library in this process has closed the database "
                 "or its -shm meanwhile, and so dropped this registry's locks. Nothing was changed: try again, and read "
                 "such files in another process ('jobdb backup', 'jobdb query')",
                 waited_sec=0.0,
@@ -69,9 +68,9 @@ def require_read_mark(path: Path) -> None:
 
 
 def _holds_read_mark() -> bool:
-    """Return whether this process holds a read mark of some database; True where that cannot be known.
+    """Return whether this process holds a read mark of some database; True if that cannot be determined.
 
-    Not compared by inode: some file systems show another one in /proc/locks than in ``stat``.
+    Inodes are not compared: some file systems show a different one in /proc/locks than in ``stat``.
     """
     pid = os.getpid()
     try:

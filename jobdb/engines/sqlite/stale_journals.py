@@ -1,8 +1,8 @@
-"""Journals that lie beside a database's name and belong to an earlier database of that name.
+"""Stale journals: those beside a database that belong to an earlier database with the same name.
 
-SQLite cannot tell a -wal or a -journal from that of another database: it plays what it finds into the file of that
-name, or deletes it when the file is empty. So the journals are set aside before another database gets the name. Called
-by restore and wherever a database is created. Source: https://sqlite.org/howtocorrupt.html, sections 1.4 and 2.5
+SQLite cannot tell a -wal or a -journal from that of another database: it applies the one it finds to the file with that
+name, or deletes it if the file is empty. So the journals are set aside before another database gets the name. Called by
+restore and wherever a database is created. Source: https://sqlite.org/howtocorrupt.html, sections 1.4 and 2.5
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
 def nonempty_journals(database: Path) -> list[Path]:
-    """Return the journals beside a name that hold data: a -wal, or a -journal that SQLite would roll back.
+    """Return the journals beside a database that hold data: a -wal, or a -journal that SQLite would roll back.
 
     The journal of a database that was being created does not count: it restores an empty file.
     """
@@ -46,7 +46,7 @@ def nonempty_journals(database: Path) -> list[Path]:
 
 
 def journal_page_count(journal: Path) -> int | None:
-    """Return how many pages the database had that a rollback journal would restore; None where it holds none.
+    """Return the number of pages of the database that a rollback journal would restore; None if it holds none.
 
     A journal that cannot be read counts as one that holds data.
 
@@ -65,20 +65,20 @@ def journal_page_count(journal: Path) -> int | None:
 
 
 def free_names(database: Path, word: str, suffix: str = "") -> Iterator[Path]:
-    """Generate names beside a database, of a word and the current time, that neither a file nor a journal has."""
+    """Yield names beside a database, from a word and the current time, that no file and no journal has."""
     for name in numbered_names(f"{database.name}.{word}-{utc_timestamp()}", suffix):
         if is_free(database.with_name(name)):
             yield database.with_name(name)
 
 
 def set_aside(database: Path) -> tuple[Path, ...]:
-    """Rename the journals of a database that is gone, so that none is played into the next one of its name.
+    """Rename the journals of a database that is gone, so that none is applied to the next one with its name.
 
-    The caller holds the gate. The -wal is renamed last: when it is gone, the others are gone too.
+    The caller holds the gate. The -wal is renamed last: once it is gone, the others are gone too.
 
     Returns:
-        Their new names, durable; empty when there was nothing to keep. Journals without data are removed: the journal
-        of a database that was never finished would empty the next one.
+        Their new names, durable; empty if there was nothing to keep. Journals without data are removed: the journal of
+        a database that was never finished would empty the next one.
 
     Raises:
         StorageFailed: they cannot be renamed.
@@ -97,7 +97,7 @@ def set_aside(database: Path) -> tuple[Path, ...]:
                 Path(f"{database}{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise StorageFailed(
-            f"cannot set aside what a removed database has left beside {database}: {error.strerror}. Move "
+            f"cannot set aside the journals of a removed database beside {database}: {error.strerror}. Move "
             f"{database}-wal and {database}-journal to another folder yourself, and try again"
         ) from error
     sync_folder(database.parent)
@@ -111,8 +111,8 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
     the gate is acquired only where there is one.
 
     Args:
-        database: the file; its links were followed.
-        busy_sec: how long to wait for another process that does the same, in seconds.
+        database: the file, with symbolic links resolved.
+        busy_sec: how long to wait for another process that is doing the same, in seconds.
 
     Raises:
         Busy, StorageFailed: they could not be set aside.
@@ -129,17 +129,17 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
     finally:
         gate.close()
     warnings.warn(
-        f"beside {database} lay what a database that is gone had not yet copied into its file; it is kept as "
-        f"{' and '.join(map(str, kept))}. If you still have that database, put the two together again",
+        f"beside {database} were the journals of an earlier database, with commits that were not yet in its file; they "
+        f"are kept as {' and '.join(map(str, kept))}. If you still have that database, put them beside it again",
         stacklevel=5,
     )
 
 
 def refuse_if_removed_in_use(database: Path, waited_sec: float) -> None:
-    """Refuse while a process still has a database of this name open that was removed or moved away.
+    """Refuse while a process still has a database open that had this name and was removed or moved away.
 
     Raises:
-        Busy: a process does.
+        Busy: a process still has it open.
     """
     holder = shm_lock_holder(database)
     if holder is not None:

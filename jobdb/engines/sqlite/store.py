@@ -1,4 +1,4 @@
-"""The SQLite store: opening and closing a database, and the parts that the verbs work through.
+"""The SQLite store: it opens and closes a database, and owns the paths through which the verbs read and write.
 
 The verbs above it know only the `Store` and `Transaction` protocols. Two connections, each under a mutex: `WritePath`
 writes; `ReadPath` opens a second one when it is first needed, and reads.
@@ -50,10 +50,10 @@ class SqliteStore:
         path: the database file; it exists.
         journal: "wal" or "delete", as the file system policy decided.
         durability: "full" or "normal" (no sync before the answer: a power failure may lose the last commits).
-        busy_sec: how long a writer waits until it is its turn before it raises Busy, in seconds.
+        busy_sec: how long a writer waits for its turn before it raises Busy, in seconds.
         clock: Unix time in milliseconds.
         checkpoint_pages: WAL length, in pages, from which checkpoints are run.
-        placement: the folder's file system, for the doctor; None where nobody asked.
+        placement: the folder's placement, for the doctor; None if it was not determined.
 
     Raises:
         Busy, DatabaseReplaced, StorageFailed, Unusable: it cannot be opened; nothing of it stays open.
@@ -91,10 +91,12 @@ class SqliteStore:
         self._reader_mutex = Mutex(str(self.path), self._undo_read)
         self._busy_wait = BusyWait(busy_sec, gated=self._group_commit, owner=self)
         self._reader_busy_wait = BusyWait(busy_sec, gated=self._group_commit, owner=self)
+        writer: apsw.Connection | None = None
+        guard: ReplacementGuard | None = None
         try:
             if journal == "wal":
                 refuse_wal_reset_bug()
-            self._writer = self._connect(self._busy_wait)
+            self._writer = writer = self._connect(self._busy_wait)
             if journal == "wal":
                 self._wal_index = open_files.guard_locks(self._open_file, self.path).wal_index
             if self._group_commit:
@@ -105,7 +107,7 @@ class SqliteStore:
                 self._writer.set_wal_hook(checkpoints.note_wal_length)
                 if durability == "full":
                     self._wal_sync = WalSync(self.path, self._gate.page)
-            self._replacement_guard = self._guard_files()
+            self._replacement_guard = guard = self._guard_files()
             self._write_path = WritePath(
                 self.path,
                 self._writer,
@@ -123,7 +125,7 @@ class SqliteStore:
         except BaseException:
             self._fully_closed = self._lifetime.closed = True
             try:
-                self._close_after_failed_open()
+                self._close_after_failed_open(writer, guard)
             finally:
                 open_files.unregister(self._open_file)
             raise
@@ -152,40 +154,38 @@ class SqliteStore:
         return settings_for(self.journal, group_commit=self._group_commit, durability=self.durability)
 
     def _guard_files(self) -> ReplacementGuard:
-        """Guard what the names lead to now, which must be what SQLite was given to open."""
+        """Guard the files that the names lead to now, which must be those that SQLite has opened."""
         guard = ReplacementGuard(self.path, wal=self.journal == "wal", gate=self._gate is not None)
         if not guard.matches(self._open_file.identity, None if self._wal_sync is None else self._wal_sync.identity):
             guard.close()
             raise DatabaseReplaced(
-                f"{self.path} was replaced at the moment of opening it; nothing was done", advice="try again"
+                f"{self.path} was replaced while it was being opened; nothing was done", advice="try again"
             )
         return guard
 
-    def _close_after_failed_open(self) -> None:
+    def _close_after_failed_open(self, writer: apsw.Connection | None, guard: ReplacementGuard | None) -> None:
         """Close what was opened: a connection left to the garbage collector would be closed at any moment."""
         if self._wal_sync is not None:
             self._wal_sync.close()
         if self._gate is not None:
             self._gate.close()
-        guard: ReplacementGuard | None = getattr(self, "_replacement_guard", None)
         if guard is not None:
             guard.close()
-        writer: apsw.Connection | None = getattr(self, "_writer", None)
         if writer is not None:
             close_without_checkpoint(writer)
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Close the database. Idempotent; it does nothing in a forked child.
+        """Close the database. Idempotent; does nothing in a forked child.
 
         No ``PRAGMA optimize``: statistics of a small table that has grown since can turn an index search into a scan.
-        Without them the planner takes the indexes that every statement was written for.
+        Without them the planner uses the indexes that every statement was written for.
 
         Args:
-            checkpoint: the last connection copies the WAL into the database and removes it. Without it a short WAL is
-                left for whoever opens the database next.
+            checkpoint: the last connection copies the WAL into the database and removes it. Otherwise a short WAL is
+                left for the next process that opens the database.
 
         Raises:
-            StorageFailed: the disk reported an error; it is closed all the same.
+            StorageFailed: the disk reported an error; the database is closed nevertheless.
         """
         if self._fully_closed or os.getpid() != self._lifetime.pid:
             return
@@ -195,9 +195,9 @@ class SqliteStore:
                 self._shut_down(checkpoint)
 
     def _shut_down(self, checkpoint: bool) -> None:
-        """Run every step, whatever became of those before it; each can be run again."""
+        """Run every step, even if earlier ones failed; each can be run again."""
         failures: list[Exception] = []
-        cut_off: BaseException | None = None
+        interruption: BaseException | None = None
         self._busy_wait.expire()
         self._reader_busy_wait.expire()
         for step in (
@@ -214,24 +214,24 @@ class SqliteStore:
                 except (apsw.Error, OSError):
                     raise
                 except BaseException as error:
-                    cut_off = error
+                    interruption = error
                     step()
             except (apsw.Error, OSError) as failure:
                 failures.append(failure)
         self._fully_closed = True
-        if cut_off is not None:
-            raise cut_off
+        if interruption is not None:
+            raise interruption
         if failures:
             raise StorageFailed(
-                f"{self.path} is closed, and the disk reported an error meanwhile ({failures[0]}): what was answered "
-                "before stands as far as the disk keeps it. Check the disk and the system log, and run 'jobdb doctor'"
+                f"{self.path} is closed, but the disk reported an error ({failures[0]}): earlier commits are durable "
+                "only as far as the disk keeps them. Check the disk and the system log, and run 'jobdb doctor'"
             ) from failures[0]
 
     def _close_reader(self) -> None:
         reader = None if self._read_path is None else self._read_path.connection
         if reader is not None:
             with contextlib.suppress(apsw.ConnectionClosedError):
-                reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the writer does it, if anybody
+                reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # if at all, the writer runs it
             reader.close()
 
     def _close_writer(self, checkpoint: bool) -> None:
@@ -248,7 +248,7 @@ class SqliteStore:
             else:
                 open_files.release_locks(self._open_file)
         except apsw.ConnectionClosedError:
-            return  # an earlier close that was cut off had come this far
+            return  # an earlier close that was interrupted had come this far
         finally:
             self._writer.close()
             self._checkpointer.unlock_after_close()
@@ -271,7 +271,7 @@ class SqliteStore:
 
     @property
     def is_fully_closed(self) -> bool:
-        """Whether nothing of it is open any more."""
+        """True if nothing of the store is open any more."""
         return self._fully_closed
 
     @property
@@ -280,10 +280,10 @@ class SqliteStore:
         return self._mutex, self._reader_mutex
 
     def detach_after_fork(self) -> object:
-        """Release the gate in a forked child, lest it stay locked when the parent dies.
+        """Release the gate in a forked child, so that it does not stay locked when the parent dies.
 
         Returns:
-            What must not be destroyed in the child.
+            The objects that must never be destroyed in the child.
         """
         try:
             if self._gate is not None:
@@ -296,7 +296,7 @@ class SqliteStore:
     # -- transactions
 
     def write(self) -> TransactionScope:
-        """Return the block of one immediate transaction, durable when the block has been exited.
+        """Return a context manager for one immediate transaction, durable once the block has been exited.
 
         Raises:
             Busy: another writer held the lock for longer than ``busy_sec``.
@@ -306,11 +306,11 @@ class SqliteStore:
         return TransactionScope(self._write_path)
 
     def read(self) -> TransactionScope:
-        """Return the block of one read transaction: all that it reads is of one state of the database."""
+        """Return a context manager for one read transaction, which sees one snapshot of the database."""
         return TransactionScope(self._read_path or self._create_read_path())
 
     def _undo_write(self) -> None:
-        """Undo what an abandoned write has left; the mutex is never acquired before there is a write path."""
+        """Undo an abandoned write; the mutex is never acquired before there is a write path."""
         self._write_path.undo()
 
     def _undo_read(self) -> None:
@@ -321,7 +321,7 @@ class SqliteStore:
         """Create the read path when it is first needed: most commands that publish never read.
 
         Raises:
-            StorageFailed: there is no file descriptor left to import it.
+            StorageFailed: no file descriptor is left to import it.
         """
         self.check()
         try:
@@ -343,11 +343,11 @@ class SqliteStore:
             return self._read_path
 
     def sync(self) -> None:
-        """Return when everything committed before the call is durable; see `WritePath.sync`."""
+        """Return once everything committed before the call is durable; see `WritePath.sync`."""
         self._write_path.sync()
 
     def checkpoint(self) -> tuple[int, int]:
-        """Copy what can be copied of the WAL; return its length and how much of it is copied, in pages."""
+        """Copy as much of the WAL as possible; return its length and the length copied, in pages."""
         self.check()
         self._replacement_guard.check_all()
         self.sync()
@@ -362,7 +362,7 @@ class SqliteStore:
     # -- inspection
 
     def query(self, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
-        """Run one read-only SELECT of a person's; return the columns' names and at most ``limit`` rows."""
+        """Run an ad-hoc read-only SELECT; return the column names and at most ``limit`` rows."""
         from .query import run_query
 
         self.check()
@@ -370,11 +370,11 @@ class SqliteStore:
         return run_query(self.path, sql, limit=limit, timeout_sec=timeout_sec)
 
     def describe(self) -> str:
-        """Return a description for a person: engine, version, file and journal."""
+        """Return a description for people: engine, version, file and journal."""
         return f"SQLite {apsw.sqlite_lib_version()}, {self.path}, journal {self.journal}"
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings in force, read from the connection."""
+        """Return the settings in effect, read from the connection."""
         self.check()
         names = [setting.pragma for setting in self._settings()]
         with MutexBlock(self._mutex):
@@ -382,10 +382,10 @@ class SqliteStore:
         return {**found, "group_commit": self._group_commit}
 
     def integrity(self, *, full: bool) -> list[str]:
-        """Return what is wrong with the file; nothing when it is sound.
+        """Return the problems found in the file; empty if it is sound.
 
         Args:
-            full: compare the indexes with their tables and follow the foreign keys too.
+            full: also compare the indexes with their tables, and check the foreign keys.
         """
         self.check()
         self._replacement_guard.check_all()
@@ -402,5 +402,5 @@ class SqliteStore:
         return (self._read_path or self._create_read_path()).wait_for_change(seen, timeout_sec)
 
     def stable_events(self) -> StableEvents:
-        """Return that all events are: ids are given under the write lock, so they appear in their order."""
+        """Return that the order of all events is final: ids are allocated under the write lock."""
         return _ALL_STABLE

@@ -1,4 +1,4 @@
-"""Short-lived connections: opened to read something of a database file, and registered as open meanwhile."""
+"""Temporary connections: opened to read from a database file, and registered as open meanwhile."""
 
 from __future__ import annotations
 

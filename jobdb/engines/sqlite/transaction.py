@@ -1,4 +1,4 @@
-"""Named statements inside one transaction of a SQLite connection."""
+"""Named statements in one transaction of a SQLite connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 ROWS_PER_INSERT = 50
-"""The number of rows per INSERT where many are inserted: more saves little, and the statement stays cached."""
+"""The number of rows per INSERT if many are inserted: more would save little, and the statement stays cached."""
 
 
 class SqliteTransaction:
@@ -42,7 +42,7 @@ class SqliteTransaction:
         return self._now
 
     def lock_jobs(self, job_ids: Iterable[str]) -> None:
-        """Do nothing: an immediate transaction keeps all other writers off the whole database."""
+        """Do nothing: an immediate transaction locks the whole database against other writers."""
 
     def one(self, statement: Statement, /, **parameters: Any) -> Row | None:
         sql, values = POSITIONAL[statement]
@@ -96,9 +96,8 @@ class SqliteTransaction:
 def _multi_row_insert(sql: str) -> str | None:
     """Return the statement with `ROWS_PER_INSERT` rows; None unless it inserts a row of parameters and numbers.
 
-    Each execution has a cost besides that of its rows: the cache, the start and the end in the driver and in SQLite,
-        and
-    for AUTOINCREMENT the update of ``sqlite_sequence``.
+    Each execution has a cost besides that of its rows: the statement cache, the start and the end in the driver and in
+    SQLite, and for AUTOINCREMENT the update of ``sqlite_sequence``.
     """
     match = re.fullmatch(r"(INSERT INTO [^:]*VALUES\s*)(\((?::\w+|\d+)(?:,\s*(?::\w+|\d+))*\))([^:]*)", sql)
     if match is None:

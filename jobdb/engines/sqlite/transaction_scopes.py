@@ -1,9 +1,9 @@
-"""The ``with`` block in which a transaction runs: whatever ends the block, and wherever, all it acquired is released.
+"""The ``with`` block in which a transaction runs: whatever ends it, at whatever point, everything acquired is released.
 
-Called by the store; the work is done by its write path or its read path. Each step from the first lock on is inside the
-``try`` that undoes everything, and undoing goes by the real state instead of remembering how far the block came. What
-is cut off twice, or at the first step of ``__exit__``, is undone when the block is destroyed or by the next one that
-wants the mutex; see `mutex`.
+Created by the store; the work is done by its write path or its read path. Each step from the first lock on is inside
+the ``try`` that undoes everything, and undoing goes by the real state instead of recording how far the block came. A
+block that is interrupted twice, or at the first step of ``__exit__``, is undone when it is destroyed, or by the next
+one that waits for the mutex; see `mutex`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class TransactionPath(Protocol):
-    """What a block needs of the write path and of the read path.
+    """The interface of the write path and the read path that a block uses.
 
     Attributes:
         path: the database file, for messages.
@@ -42,15 +42,15 @@ class TransactionPath(Protocol):
     lifetime: Lifetime
 
     def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
-        """Acquire everything and begin; the block undoes it all where this raises."""
+        """Acquire everything and begin; the block undoes it all if this raises."""
         ...
 
     def commit(self) -> int:
-        """Commit; return the commit's number, or 0 where `after_commit` has nothing to do."""
+        """Commit; return the commit's number, or 0 if `after_commit` has nothing to do."""
         ...
 
     def before_undo(self, kind: type[BaseException]) -> None:
-        """Check what an exception of this class may come from; called while the transaction is still open."""
+        """Check the data that led to an exception of this class; called while the transaction is still open."""
         ...
 
     def after_commit(self, number: int) -> None:
@@ -58,7 +58,7 @@ class TransactionPath(Protocol):
         ...
 
     def after_refusal(self) -> None:
-        """Make durable what a refusal was decided from; called when the mutex has been released."""
+        """Make the commits on which a refusal is based durable; called when the mutex has been released."""
         ...
 
 

@@ -1,10 +1,9 @@
-"""Making commits durable after the gate is released: early lock release and group commit.
+"""The sync that makes commits durable after the gate is released: early lock release and group commit.
 
 Prior art: "early lock release" (DeWitt et al. 1984; Shore-MT) and the group commit of PostgreSQL and InnoDB. A commit
-    with
-``synchronous=NORMAL`` has written its frames to the WAL but not synced them. One ``fdatasync`` of the ``-wal`` makes
-every frame before it durable, so one process syncs for all who wait. A checkpoint syncs the WAL before it copies
-frames, and the database before the WAL restarts, so what was synced once is never lost again.
+with ``synchronous=NORMAL`` has written its frames to the WAL but not synced them. One ``fdatasync`` of the ``-wal``
+makes every frame before it durable, so one process syncs for all who wait. A checkpoint syncs the WAL before it copies
+frames, and the database before the WAL restarts, so a synced commit is never lost again.
 
 Rejected: ``synchronous=FULL``, which syncs inside the write lock, one commit at a time.
 Sources: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous
@@ -27,7 +26,7 @@ from ...system.stdio_descriptors import move_above_stdio
 if TYPE_CHECKING:
     from .shared_page import SharedPage
 
-_PIECE = 1 << 20
+_CHUNK_BYTES = 1 << 20
 _GROUP_COMMITS = 6
 """While other writers are about to commit, up to this many commits share one sync."""
 _GROUP_WAIT_SEC = 0.002
@@ -74,7 +73,7 @@ class WalSync:
             ) from error
 
     def _open_folder(self) -> int:
-        """Open the folder in advance: with no file descriptor left after a commit, the commit would be in doubt."""
+        """Open the folder in advance: if no descriptor were left after a commit, its outcome would be unknown."""
         try:
             return move_above_stdio(os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
@@ -84,16 +83,16 @@ class WalSync:
             ) from error
 
     def sync(self) -> None:
-        """Return when all that was written to the WAL before the call is durable, by a sync that began after it.
+        """Return once everything written to the WAL before the call is durable, by a sync that began after it.
 
         Raises:
             SyncFailed: the disk did not confirm it. Linux reports such a failure once and then forgets it, so every
                 later call raises too: a success after a failure would prove nothing.
         """
         page = self._page
-        enough = page.successful_syncs + 2
+        required_syncs = page.successful_syncs + 2
         stall_deadline = time.monotonic() + _STALL_TIMEOUT_SEC
-        while page.successful_syncs < enough:
+        while page.successful_syncs < required_syncs:
             seen = page.syncs
             with self._mutex:
                 if self._try_group_sync(stall_deadline):
@@ -101,7 +100,7 @@ class WalSync:
             page.wait_for_sync(seen, _MAX_SLEEP_SEC)
 
     def sync_commit(self, number: int) -> None:
-        """Return when a commit is durable, by a sync of this process or another that began after the commit.
+        """Return once a commit is durable, by a sync of this process or another that began after the commit.
 
         Args:
             number: what :meth:`SharedPage.note_commit` returned for it.
@@ -154,7 +153,7 @@ class WalSync:
                 page.note_sync(covered)
             page.count_sync()
         except BaseException:
-            # ours or not: an exception may have struck just after the lock was acquired
+            # in any case: an exception may have arrived just after the lock was acquired
             fcntl.flock(self._fd, fcntl.LOCK_UN)
             page.count_sync()
             page.wake_sync_waiters()
@@ -164,21 +163,21 @@ class WalSync:
         return True
 
     def _reopen_after_rewrite(self) -> None:
-        """Reopen the file when another process has repaired it, lest the old failure be reported again here."""
+        """Reopen the file if another process has repaired it, so that the old failure is not reported again here."""
         rewrites = self._page.rewrites
         if rewrites != self._rewrites and self._failure is None:
             try:
-                fresh = self._open()
-                found = os.fstat(fresh)
+                reopened = self._open()
+                found = os.fstat(reopened)
                 if file_id(found) != self.identity:
-                    os.close(fresh)
+                    os.close(reopened)
                     raise StorageFailed(f"{self._wal} was replaced while it was open")
             except StorageFailed as error:
                 raise SyncFailed(
-                    f"{error}. The last commit was made and is not known to be durable; read the state before you go on"
+                    f"{error}. The last commit was written but may not be durable; read the state before you go on"
                 ) from error
             os.close(self._fd)
-            self._fd, self._rewrites = fresh, rewrites
+            self._fd, self._rewrites = reopened, rewrites
 
     def _flush(self) -> None:
         self.refuse_after_failure()
@@ -210,8 +209,8 @@ class WalSync:
         """
         with self._mutex:
             try:
-                for offset in range(0, os.fstat(self._fd).st_size, _PIECE):
-                    os.pwrite(self._fd, os.pread(self._fd, _PIECE, offset), offset)
+                for offset in range(0, os.fstat(self._fd).st_size, _CHUNK_BYTES):
+                    os.pwrite(self._fd, os.pread(self._fd, _CHUNK_BYTES, offset), offset)
             except OSError as error:
                 self._failure = error
             self._flush()
@@ -237,4 +236,4 @@ class WalSync:
                 try:
                     os.close(self._fd)
                 finally:
-                    self._fd = -1  # it is closed even where close reports an error
+                    self._fd = -1  # it is closed even if close reports an error

@@ -1,12 +1,12 @@
-"""Everything that a write passes: the mutex, the gate, the writing connection, the sync of the WAL.
+"""The path of a write: the mutex, the gate, the writing connection, the sync of the WAL.
 
 Called by `TransactionScope`, which runs one transaction, and by the store. The order for each commit:
 
     mutex → gate → BEGIN IMMEDIATE → the verb's statements → COMMIT → release of the gate → check of the files
     → fdatasync of the WAL (for all who wait for one) → the answer
 
-An exception can cut off any step, so nothing here remembers how far it came: `undo` goes by the real state (is a
-transaction open, can the gate be ours). See `mutex`.
+An exception can interrupt any step, so nothing here records how far it came: `undo` goes by the real state (whether a
+transaction is open, and whether the gate can be held). See `mutex`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class WritePath:
         mutex: keeps threads apart; its ``undo`` calls `undo`.
         lifetime: tells whether the store may be used.
         busy_wait: the connection's busy handler.
-        busy_sec: how long a writer waits until it is its turn, in seconds.
+        busy_sec: how long a writer waits for its turn, in seconds.
         gate: the queue of writers; None where the database has none.
-        wal_sync: syncs the WAL after each commit; None where SQLite does, or where durability is "normal".
-        guard: notices that the files were replaced.
+        wal_sync: syncs the WAL after each commit; None if SQLite does, or if durability is "normal".
+        guard: detects that the files were replaced.
         checkpoints: decides when a commit is followed by a checkpoint.
         clock: Unix time in milliseconds.
     """
@@ -81,7 +81,7 @@ class WritePath:
         self._clock = clock
 
     def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
-        """Acquire mutex, gate and SQLite's write lock, in this order; the caller undoes it all where this raises.
+        """Acquire mutex, gate and SQLite's write lock, in this order; the caller undoes it all if this raises.
 
         Args:
             hold: the block's hold on the mutex.
@@ -140,10 +140,10 @@ class WritePath:
             self._gate.release_if_acquired()
 
     def before_undo(self, kind: type[BaseException]) -> None:
-        """Do nothing: what a failed write has read was read under the write lock."""
+        """Do nothing: a failed write has read its data under the write lock."""
 
     def after_commit(self, number: int) -> None:
-        """Return when a commit is durable.
+        """Return once a commit is durable.
 
         Args:
             number: what `commit` returned for it.
@@ -156,11 +156,11 @@ class WritePath:
             self._repair_wal(self._wal_sync)
 
     def after_refusal(self) -> None:
-        """Return when what a refusal was decided from is durable: it may be a commit that still waits for its sync."""
+        """Return once the commits on which a refusal is based are durable: one may still wait for its sync."""
         self.sync()
 
     def sync(self) -> None:
-        """Return when everything committed before the call is durable, at durability "full".
+        """Return once everything committed before the call is durable, at durability "full".
 
         A reader that acts on what it has read calls it too: the commit may have been made by a process that is still
         waiting for its own sync.
@@ -177,7 +177,7 @@ class WritePath:
         self._guard.check_after_commit()
 
     def _repair_wal(self, wal_sync: WalSync) -> None:
-        """Make the WAL durable if some process's sync of it failed.
+        """Make the WAL durable if a sync of it failed in some process.
 
         Linux marks the pages of a failed sync as clean: a later sync succeeds without writing them. So the whole WAL is
         written again, while nobody else can write to it.

@@ -1,1 +1,1 @@
-"""The test whether a folder is safe for a database with a rollback journal: `jobdb probe`."""
+"""The probe: a test whether a folder is safe for a database with a rollback journal (`jobdb probe`)."""

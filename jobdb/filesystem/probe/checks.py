@@ -1,7 +1,7 @@
-"""What a folder must do for a rollback journal to be safe, as checks between two parties.
+"""The requirements that a rollback journal has of a folder, as checks between two parties.
 
-Used by local.py (two processes) and peer.py (two hosts). Each check tells what it observed. It calls nothing but the
-parties it is given. The order of events in each is that of SQLite (https://sqlite.org/lockingv3.html).
+Used by local.py (two processes) and peer.py (two hosts). Each check returns what it observed, and calls only the
+parties that it is given. The order of operations is that of SQLite (https://sqlite.org/lockingv3.html).
 """
 
 from __future__ import annotations
@@ -67,8 +67,7 @@ def killed_holder_lets_go(a: Party, b: Party) -> str:
 
 
 def writes_seen(a: Party, b: Party) -> str:
-    """Check that what one writes under the lock the other reads under the lock, although it had read the place
-    before."""
+    """Check that a write under the lock is read by the other party, even if it has read the same bytes before."""
     for text in ("first!", "second"):
         for party, write in ((a, True), (b, False)):
             _wait_for_lock(party, limit_sec=5.0, problem="a free lock was refused")
@@ -82,7 +81,7 @@ def writes_seen(a: Party, b: Party) -> str:
 
 
 def journal_seen(a: Party, b: Party) -> str:
-    """Check that the journal of a writer that died is found by the next one, which had looked in vain before."""
+    """Check that the journal of a writer that died is found by the next one, which had looked for it before."""
     journal = _unused_journal_name()
     _expect(not b.call("exists", name=journal), "a file exists that nobody created")
     _expect(a.call("lock", name=LOCKED_FILE, kind="write"), "a free lock was refused")
@@ -157,7 +156,7 @@ class CheckSpec(NamedTuple):
 
     Attributes:
         name: stable name, as in `Check`.
-        run: the check; it returns what it observed, and raises where the folder is unsafe.
+        run: the check; it returns what it observed, and raises if the folder is unsafe.
         advice: what to do when it fails.
         both_directions: also run it with the parties exchanged.
     """
@@ -190,7 +189,7 @@ PEER_PLAN = (*_COMMON, _LOST_UPDATE_CHECK)
 def run_plan(
     plan: Iterable[CheckSpec], a: Party, b: Party, *, first_label: str, second_label: str, end: float
 ) -> list[Check]:
-    """Run the checks, in both directions where that matters.
+    """Run the checks, in both directions if that matters.
 
     Args:
         plan: LOCAL_PLAN or PEER_PLAN.
@@ -201,8 +200,8 @@ def run_plan(
         end: reading of the monotonic clock, in seconds, after which no further check begins.
 
     Returns:
-        The outcomes. When an operation fails (a lock manager that is down, a party that does not answer) or the time is
-        over, the remaining checks are skipped and the last outcome tells so.
+        The outcomes. If an operation fails (the lock manager is down, or a party does not answer) or the time is over,
+        the remaining checks are skipped and the last outcome says so.
     """
     checks: list[Check] = []
     clean = False
@@ -233,7 +232,7 @@ def run_plan(
 
 
 def _reset_locks(a: Party, b: Party) -> None:
-    """Open the file, and release what a failed check may have left locked."""
+    """Open the file, and release locks that a failed check may have left."""
     for party in (a, b):
         party.call("open", name=LOCKED_FILE)
         party.call("unlock", name=LOCKED_FILE)

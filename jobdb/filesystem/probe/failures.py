@@ -1,4 +1,4 @@
-"""Failures of a probe's operations, and what to advise about each."""
+"""The failures of a probe's operations, and the advice for each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OTHER_ADVICE = "make sure that the folder is writable and has space and inodes 
 
 
 class PartyError(Exception):
-    """An operation of a party failed; `errno` tells how, ETIMEDOUT if no answer came in time."""
+    """A failed operation of a party; `errno` is the reason, ETIMEDOUT if no answer came in time."""
 
     def __init__(self, operation: str, code: int) -> None:
         super().__init__(f"{operation}: {errno.errorcode.get(code, code)} ({os.strerror(code)})")
@@ -30,7 +30,7 @@ class PartyError(Exception):
 
 
 def failed_check(name: str, failure: PartyError | None) -> Check:
-    """Return the outcome of a check that an operation ended; without a failure, of locks that did not exclude."""
+    """Return the outcome of a check that a failed operation ended; None stands for locks that did not exclude."""
     if failure is None:
         return Check(name, False, "a lock did not exclude a second owner, or was not free again", LOCKS_ADVICE)
     advice = {

@@ -47,7 +47,7 @@ def probe_folder(folder: str | Path, *, timeout_sec: float = 10.0) -> ProbeRepor
                 ):
                     checks = run_plan(LOCAL_PLAN, a, b, first_label="a", second_label="b", end=end)
             finally:
-                # A folder that cannot be removed now is left behind; its name tells what it is.
+                # A folder that cannot be removed now is left behind; its name shows what it is.
                 with contextlib.suppress(PartyError):
                     folder_party.call("remove_folder", name=scratch, recursive=True)
     return with_export_check(ProbeReport(os.fspath(folder), "local", tuple(checks), time.monotonic() - began))

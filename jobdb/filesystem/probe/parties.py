@@ -1,8 +1,8 @@
 """The two parties of a probe: a `Party` does file operations in the probed folder, here or on another host.
 
 Used by local.py and peer.py. A `LocalParty` is a worker process (worker.py) on this machine; the party of another host
-is in peer.py. The caller never touches the folder itself, so a file system that hangs costs a time limit and not the
-process.
+is in peer.py. The caller never accesses the folder itself, so if the file system hangs, the caller waits only for the
+time limit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Party(Protocol):
         ...
 
     def finish(self) -> Any:
-        """Wait for its value; raise PartyError where it failed."""
+        """Wait for the operation's value; raise PartyError if it failed."""
         ...
 
     def call(self, operation: str, **arguments: Any) -> Any:
@@ -77,7 +77,7 @@ class LocalParty:
 
     def start(self, operation: str, **arguments: Any) -> None:
         if self._awaiting_reply:
-            # An interrupt came between a request and its reply, which must not be taken for the next one's.
+            # An interrupt arrived between a request and its reply, which must not be taken for that of the next one.
             with contextlib.suppress(PartyError):
                 self.finish()
         self._operation = operation

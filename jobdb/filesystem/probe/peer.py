@@ -1,11 +1,10 @@
 """The probe between two hosts that meet through the probed folder itself: `jobdb probe DIR --peer NAME`.
 
 Called by the command line. Both sides run the same code: they find each other, the one with the smaller id leads and
-    runs
-the checks of checks.py, and the other executes operations for it (`RemoteParty`). Messages are files that appear whole
-under names that nobody has looked up before, found by listing: so neither a name cache nor missing locks, which are
-what is being tested, can disturb the exchange. Whoever can write to the folder can write messages, so these may name a
-few operations on plain names in the scratch folder, and nothing else.
+runs the checks of checks.py, and the other executes operations for it (`RemoteParty`). Messages are files that appear
+whole, under names that nobody has looked up before, and are found by listing: so neither a name cache nor missing
+locks, which the probe tests for, can disturb the exchange. Anybody who can write to the folder can write messages, so
+these may name only a few operations on plain names in the scratch folder.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class _Mailbox:
         self._party.call("publish", name=name, text=json.dumps(content))
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Read a message; return None where there is no valid one."""
+        """Read a message; return None if there is no valid one."""
         text = self._party.call("read", name=name)
         try:
             content = json.loads(text or "")
@@ -85,7 +84,7 @@ class _Mailbox:
         self.write(f"m.{self.own_id}.{self.peer_id}.{number}", content)
 
     def receive(self, number: int, *, limit_sec: float) -> dict[str, Any]:
-        """Wait for the peer's message of that number; raise PartyError with ETIMEDOUT where none comes."""
+        """Wait for the peer's message with a number; raise PartyError with ETIMEDOUT if none arrives."""
         name = f"m.{self.peer_id}.{self.own_id}.{number}"
         end = time.monotonic() + limit_sec
         while time.monotonic() < end:
@@ -96,7 +95,7 @@ class _Mailbox:
         raise PartyError("answer of the other host", errno.ETIMEDOUT)
 
     def remove_sent(self, *, keep: int) -> None:
-        """Remove own messages except the last ones, which the peer may not have read yet."""
+        """Remove this party's messages except the last ones, which the peer may not have read yet."""
         while len(self._sent_files) > keep:
             self._party.call("remove", name=self._sent_files.pop(0))
 
@@ -107,7 +106,7 @@ class _Mailbox:
                 self._party.call("remove", name=name)
 
     def wait_until_read(self, number: int, *, limit_sec: float) -> None:
-        """Wait until the peer has removed an own message of that number."""
+        """Wait until the peer has removed this party's message with that number."""
         end = time.monotonic() + limit_sec
         with contextlib.suppress(PartyError):  # the peer may have removed the whole folder by now
             while f"m.{self.own_id}.{self.peer_id}.{number}" in self.names() and time.monotonic() < end:
@@ -141,19 +140,19 @@ class RemoteParty:
 
 
 def probe_peer(folder: str | Path, *, name: str, timeout_sec: float = PEER_TIMEOUT_SEC) -> ProbeReport:
-    """Check a folder between this host and another that runs the same at the same time.
+    """Check a folder between this host and another one that runs the same probe at the same time.
 
-    The two meet through the folder itself, so nothing but the folder need connect them.
+    The two meet through the folder itself, so they need no other connection.
 
     Args:
         folder: an existing folder that both hosts see, each under a path of its own.
-        name: what to call this host in the report, such as its host name.
+        name: the name of this host in the report, such as its host name.
         timeout_sec: longest wait for the other host, in seconds; the checks take up to 45 s more.
 
     Returns:
-        The report; both hosts get the same checks, and each what it can tell of an NFS export. Where the folder needs
-        a probe between hosts (`Placement.needs_peer_probe`), a probe that passed is recorded in the folder for this
-        host and mount.
+        The report; both hosts get the same checks, and each adds its own finding about an NFS export. If the folder
+        needs a probe between hosts (`Placement.needs_peer_probe`), a probe that passed is recorded in the folder for
+        this host and mount.
     """
     began = time.monotonic()
     limit = min(_OPERATION_LIMIT_SEC, max(timeout_sec, 1.0))
@@ -295,7 +294,7 @@ def _execute(party: LocalParty, command: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_checks(command: dict[str, Any]) -> list[Check]:
-    """Parse the leader's findings. They will be shown on a terminal, so only printable text is accepted."""
+    """Parse the leader's findings. They will be shown on a terminal, so only printable text is kept."""
     arguments = command.get("arguments")
     found = arguments.get("checks") if isinstance(arguments, dict) else None
     if not isinstance(found, list) or not all(isinstance(check, dict) for check in found):
@@ -316,7 +315,7 @@ def _printable(text: object, length: int) -> str:
 
 
 def _update_record(report: ProbeReport, folder_party: LocalParty) -> None:
-    """Record a probe that passed where a database needs it; remove the record of one that no longer does."""
+    """Record a probe that passed, if a database needs it; remove the record if the probe failed."""
     placement = placement_for(report.folder)
     if not placement.needs_peer_probe:
         return

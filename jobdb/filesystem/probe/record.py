@@ -1,4 +1,4 @@
-"""The record that a probe between two hosts has passed, for folders where nothing local could tell.
+"""The record that a probe between two hosts has passed, for folders for which no local check suffices.
 
 Written by peer.py, read by safe_folder.py before a database is written to. One small file in the probed folder per host
 and mount: a host that was never probed, or that has mounted the folder with other options since, has none.
@@ -25,7 +25,7 @@ def record_name(placement: Placement) -> str:
 def has_passed(placement: Placement) -> bool:
     """Return whether a probe between this host and another has passed with this mount.
 
-    In the folder, or in one above it on the same mount: how far locks reach depends on the mount.
+    It counts in the folder and in those above it on the same mount: how far locks reach depends on the mount.
     """
     name = record_name(placement)
     folder = nearest_existing(placement.folder)

@@ -1,4 +1,4 @@
-"""The report of a probe: the checks that were run, and what follows from them."""
+"""The report of a probe: the outcomes of its checks, and the verdict."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Check:
 
     Attributes:
         name: stable name, such as "locks-exclude".
-        ok: the folder did what it must.
-        detail: what was observed.
-        advice: what to do about it, None when ok.
+        ok: the check passed.
+        detail: the observation.
+        advice: what to do about it; None if ok.
     """
 
     name: str
@@ -42,7 +42,7 @@ class ProbeReport:
         checks: the outcomes, in the order of the checks.
         took_sec: how long it took, in seconds.
         peers: the names of the hosts, for a peer probe.
-        export: the finding about the NFS export behind the folder; None where there is none.
+        export: the finding about the NFS export behind the folder; None if there is none.
     """
 
     folder: str
@@ -54,12 +54,12 @@ class ProbeReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every check passed; a probe without checks proves nothing and is not ok."""
+        """True if every check passed; a probe without checks proves nothing and is not ok."""
         return bool(self.checks) and all(check.ok for check in self.checks)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What no probe can determine, and what to do about it: a sentence each."""
+        """The questions that no probe can decide, with advice: one sentence each."""
         export = self.export
         return (f"{export.message}; {export.advice}",) if export is not None and export.level == "warn" else ()
 
@@ -76,7 +76,7 @@ class ProbeReport:
             provided = ", if the server's export is sync" if self.warnings else ""
             return f"a rollback journal is safe in {self.folder} {scope}{provided}"
         if not self.checks:
-            return f"nothing was found out about {self.folder}"
+            return f"no check of {self.folder} was run"
         names = ", ".join(check.name for check in self.failures)
         return f"no database may be kept in {self.folder}: failed {names}"
 
@@ -95,7 +95,7 @@ class ProbeReport:
 
 
 def with_export_check(report: ProbeReport) -> ProbeReport:
-    """Add the finding about the NFS export behind the folder to a report: one that loses commits fails it."""
+    """Add the finding about the NFS export behind the folder to a report, which fails if that can lose commits."""
     if not report.ok:  # the file system may hang, and examining its folder would hang as well
         return report
     from ..nfs_exports import check_export

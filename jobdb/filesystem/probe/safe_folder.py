@@ -1,7 +1,7 @@
-"""The check that the SQLite engine makes before it writes to a folder that is not local: milliseconds.
+"""The check before the first write to a folder that is not local, which takes milliseconds.
 
-Called by the SQLite engine and by a ticket's outbox. Imports none of the longer probes: every command on such a folder
-starts with it.
+Called by the SQLite engine and by a ticket's outbox. It imports none of the longer probes, since every command on such
+a folder starts with it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def quick_lock_probe(folder: str | Path) -> ProbeReport:
         folder: an existing, writable folder.
 
     Returns:
-        The report; `ok` is False where a lock did not exclude, was not granted, or no file could be created.
+        The report; `ok` is False if a lock did not exclude, was not granted, or no file could be created.
     """
     began = time.monotonic()
     if not sys.platform.startswith("linux"):
@@ -84,8 +84,8 @@ def _try_ofd_lock(fd: int, kind: int = fcntl.F_WRLCK) -> bool:
 def require_safe_folder(placement: Placement) -> None:
     """Refuse a folder in which no database may be written to.
 
-    Called before the first write, and before the folder is created: then the nearest folder above it is probed. Costs
-    nothing for a local file system, some milliseconds elsewhere.
+    Called before the first write, and before the folder is created: then the nearest folder above it is probed. It
+    costs nothing on a local file system, and some milliseconds elsewhere.
 
     Args:
         placement: the folder's placement.

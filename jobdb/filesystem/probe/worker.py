@@ -1,9 +1,9 @@
 """The worker process of a probe: it does file operations in one folder on command.
 
-Started by parties.py as a plain script, so it starts within milliseconds. It imports the standard library only, and so
-has copies of two facts: the bytes that SQLite locks, and where the boot id is. One JSON object per line comes in
-(`{"do": "lock", …}`), one goes out (`{"value": …}` or `{"errno": …}`). It ends when its input ends. A folder that hangs
-hangs this process and not the one that asked.
+Started by parties.py as a plain script, so it starts within milliseconds. It imports only the standard library, and so
+repeats two facts: the bytes that SQLite locks, and the location of the boot id. It reads one JSON object per line
+(`{"do": "lock", …}`) and writes one (`{"value": …}` or `{"errno": …}`). It ends when its input ends. If the folder
+hangs, only this process hangs with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 LOCK_START = 0x40000000
 LOCK_LENGTH = 512
 
-# Others may write to the folder too; a link of theirs must not lead out of it.
+# Others may write to the folder too; their links must not lead out of it.
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 _open_files: dict[str, int] = {}
@@ -35,7 +35,7 @@ def open_file(name: str) -> None:
 
 
 def lock(name: str, kind: str) -> bool:
-    """Try to acquire the lock once; return False if somebody else has it."""
+    """Try to acquire the lock once; return False if another owner has it."""
     try:
         fcntl.lockf(_open_files[name], _LOCK_KINDS[kind] | fcntl.LOCK_NB, LOCK_LENGTH, LOCK_START)
     except OSError as error:
@@ -51,7 +51,7 @@ def unlock(name: str) -> None:
 
 
 def exists(name: str) -> bool:
-    """Look a file up by name, as SQLite does for a journal."""
+    """Return whether a file exists, by a lookup of its name, as SQLite does for a journal."""
     try:
         os.stat(name)
     except FileNotFoundError:
@@ -70,7 +70,7 @@ def create(name: str, text: str) -> None:
 
 
 def read(name: str) -> str | None:
-    """Return the content of a file found by name; None if there is none."""
+    """Return the content of a file, which is opened by name; None if there is none."""
     try:
         fd = os.open(name, os.O_RDONLY | _FLAGS)
     except OSError as error:
@@ -95,7 +95,7 @@ def write_kept(name: str, text: str) -> None:
 
 
 def count(name: str, seconds: float) -> int:
-    """Increment the number in the file under the lock, for so many seconds; return how often."""
+    """Increment the number in the file under the lock for some seconds; return the number of increments."""
     end = time.monotonic() + seconds
     done = 0
     while time.monotonic() < end:
@@ -119,10 +119,10 @@ def publish(name: str, text: str) -> None:
 
 
 def listing() -> list[str]:
-    """Return the names in the folder, not from a cache.
+    """Return the names in the folder, bypassing caches.
 
-    A network client may answer from a cached listing until it notices that the folder changed; a change of its own
-    makes it ask the server.
+    A network client may use a cached listing until it notices that the folder changed; a change of its own makes it
+    query the server.
     """
     tick = f"tick-{os.getpid()}-{time.monotonic_ns()}"
     create(tick, "")
@@ -161,7 +161,7 @@ def make_folder(name: str) -> None:
 
 
 def identity() -> str:
-    """Return what identifies this mount on this machine: the boot id, and the device number in this boot."""
+    """Return an identifier of this mount on this machine: the boot id, and the device number in this boot."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()

@@ -1,1 +1,1 @@
-"""An imported job in the database: its rows as named tuples, and the record and logs that they make."""
+"""Imported jobs in the database: their rows as named tuples, and the records and logs rebuilt from them."""

@@ -1,8 +1,8 @@
-"""A job's row in the database, and the record of the old registry that it makes.
+"""A job's row in the database, and the conversion to a record of the old registry.
 
 Called by the importer, its verification, the exporter and the drop-in module. ``job_queries.py`` reads the rows. Pure
-but for the vault, which unseals the token and the broker's password. What columns cannot say, such as a field that is
-absent rather than null, is in ``imports.absent``.
+except for the vault, which unseals the token and the broker's password. Facts that columns cannot express, such as a
+field that is absent rather than null, are in ``imports.absent``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class JobRow(NamedTuple):
     Attributes:
         row_id: the value of ``jobs.id``.
         broker_password, token: sealed.
-        record_updated_ms, record_seq, job_seq, absent: as `OriginValues` says it; None for a job that was not imported.
+        record_updated_ms, record_seq, job_seq, absent: see `OriginValues`; None for a job that was not imported.
     """
 
     row_id: int
@@ -76,34 +76,34 @@ class JobRow(NamedTuple):
 
     @property
     def imported(self) -> bool:
-        """Tell whether it came out of the old registry."""
+        """True if it was imported from the old registry."""
         return self.record_updated_ms is not None
 
     @property
     def imported_kid(self) -> int:
-        """Return the version of the token that the record had."""
+        """The version of the token that the record had."""
         return imported_kid(self.absent)
 
     @property
     def no_token_reason(self) -> NoTokenReason | None:
-        """Return why the import gave the job a key that nobody has; None if it did not, or it has another one since."""
+        """The reason why the import gave the job a key that nobody has; None if it did not, or the key was replaced."""
         if self.token_revoked_ms is None or self.kid != self.imported_kid:
             return None
         return imported_no_token_reason(self.absent)
 
     @property
     def forms(self) -> LogForms:
-        """Return how its logs were laid out in the old registry."""
+        """The form of its logs in the old registry."""
         return LogForms(self.event_form, self.event_digest, self.audit_form, self.audit_digest)
 
     @property
     def unchanged_since_import(self) -> bool:
-        """Tell whether it is as it was imported."""
+        """True if it has not changed since its import."""
         return self.updated_ms == self.record_updated_ms and self.kid <= self.imported_kid
 
 
 def record_from_row(row: JobRow, vault: Vault) -> LegacyRecord:
-    """Return the record that the old scripts would see for a job, secrets included.
+    """Return a job's record as the old scripts would see it, secrets included.
 
     Raises:
         KeyProblem: the master key is not the one that sealed the job's secrets.
@@ -128,17 +128,17 @@ def record_from_values(
     token: str | None,
     password: str | None,
 ) -> LegacyRecord:
-    """Return the record that values of the database make.
+    """Return the record for values from the database.
 
     Args:
         job: the columns of ``jobs``.
         spec: the columns of ``specs``.
-        absent: names of the fields that the record did not have.
-        last_seq: the record's, which its log may have been ahead of.
-        token: in clear.
-        password: the broker's, in clear.
+        absent: the names of the fields that the record did not have.
+        last_seq: the record's last_seq, which may be behind that of its log.
+        token: the token, in clear text.
+        password: the broker's password, in clear text.
     """
-    # The cached values are shared by most jobs: each record gets a copy of its own.
+    # Most jobs share the cached values, so each record gets its own copy.
     broker = None if spec.broker is None else dict(_decode_broker(spec.broker))
     artifacts = [] if spec.expected_artifacts == "[]" else list(_decode_artifacts(spec.expected_artifacts))
     missing: list[str] = []
@@ -159,7 +159,7 @@ def record_from_values(
             or (name == "idle_timeout_sec" and job.idle_timeout_sec == DEFAULT_IDLE_TIMEOUT_SEC)
             or (name == "expected_artifacts" and not artifacts)
         ]
-    # By position: keywords take twice the time, and this runs once per job.
+    # By position: keywords take twice as long, and this runs once per job.
     return LegacyRecord(
         job.job_id,
         job.status,

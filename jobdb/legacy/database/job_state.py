@@ -1,4 +1,4 @@
-"""The state of a job (``jobdb_state``) out of the database.
+"""The state of a job (``jobdb_state``), read from the database.
 
 Called by the exporter, by the importer with its verification, and by ``importing/state_writer.py``.
 """
@@ -27,7 +27,7 @@ class _KeyRow(NamedTuple):
 
 
 class _SubscriptionRow(NamedTuple):
-    """A row of ``legacy_subscriptions``: a subscriber, with one of the ranges that it skipped, if any."""
+    """A row of ``legacy_subscriptions``: a subscriber with one of its skipped ranges, if any."""
 
     subscriber: str
     start_seq: int
@@ -38,15 +38,15 @@ class _SubscriptionRow(NamedTuple):
 
 
 def export_state(tx: Transaction, row: JobRow, record: LegacyRecord) -> State | None:
-    """Return what the record of a job cannot say of it.
+    """Return the state of a job that its record cannot express.
 
     Args:
         tx: a transaction.
         row: the job.
-        record: its record as it is to be written, with or without secrets.
+        record: its record to be written, with or without secrets.
     """
     no_token_reason = row.no_token_reason
-    # Nobody revoked such a key: it is here because there was none. And a record that never had a token says so again.
+    # Nobody revoked such a key: it exists because the record had none, and the exported record has none again.
     made_up = no_token_reason in (NoTokenReason.OMITTED, NoTokenReason.REQUIRED)
     keys = [key for key in read_keys(tx, row) if not (made_up and key["kid"] == row.kid)]
     highest = tx.one(LEGACY.legacy_highest_attempt, job=row.row_id)
@@ -60,7 +60,7 @@ def export_state(tx: Transaction, row: JobRow, record: LegacyRecord) -> State | 
 
 
 def database_state(tx: Transaction, row: JobRow) -> State:
-    """Return all that is known of a job, for comparing: also what a record would say without it."""
+    """Return a job's full state for comparison, including the parts that its record expresses."""
     return {
         "signed": row.kid > 0,
         "kid": max(row.kid, 1),
@@ -71,7 +71,7 @@ def database_state(tx: Transaction, row: JobRow) -> State:
 
 
 def read_keys(tx: Transaction, row: JobRow) -> list[dict[str, Json]]:
-    """Return the versions of a job's token as a state names them, without the times that they do not have."""
+    """Return the versions of a job's token in the form of a state, without times that are not set."""
     if not row.kid:
         return []
     keys = (_KeyRow(*values)._asdict() for values in tx.all(LEGACY.legacy_keys, job=row.row_id))
@@ -79,7 +79,7 @@ def read_keys(tx: Transaction, row: JobRow) -> list[dict[str, Json]]:
 
 
 def read_subscribers(tx: Transaction, row_id: int) -> dict[str, dict[str, Json]]:
-    """Return what each subscriber has accepted of a job as a state names it, by subscriber."""
+    """Return each subscriber's position in a job in the form of a state, keyed by subscriber."""
     found: dict[str, dict[str, Json]] = {}
     for row in map(_SubscriptionRow._make, tx.all(LEGACY.legacy_subscriptions, job=row_id)):
         subscriber = found.setdefault(

@@ -1,9 +1,9 @@
-"""The values that are stored of an imported job, by table: named tuples whose fields are the columns, in their order.
+"""The values stored for an imported job, by table: named tuples whose fields are the columns, in order.
 
-Made by the normalization, written by the batch writer, read back by the verification. Nothing is called from here.
+Created by the normalization, written by the batch writer, read back by the verification. Calls nothing.
 
-`marshal` refuses named tuples, so they become plain tuples where values go from process to process: in
-``importing/normalized_job.py`` alone.
+`marshal` refuses named tuples, so they are converted to plain tuples where values pass between processes, which is only
+in ``importing/normalized_job.py``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class JobValues(NamedTuple):
 
 
 class SpecValues(NamedTuple):
-    """The columns of ``specs``, but for the sealed password, which only the importing process knows. JSON as text."""
+    """The columns of ``specs`` except the sealed password, which only the importing process has. JSON as text."""
 
     prompt: str
     broker: str | None
@@ -45,23 +45,23 @@ class SpecValues(NamedTuple):
 
 
 class LogForms(NamedTuple):
-    """The layouts of a job's logs, and the SHA-256 of each; None for a log that did not exist."""
+    """The forms of a job's logs, and the SHA-256 of each log; None for a log that did not exist."""
 
     event_form: str | None
     event_digest: bytes | None
     audit_form: str | None
     audit_digest: bytes | None
-    """Of the audit log, with those of its small files behind it."""
+    """The digest of the audit log, followed by those of its small files."""
 
 
 class OriginValues(NamedTuple):
-    """The columns of ``imports``: what the job looked like in the old registry.
+    """The columns of ``imports``: facts about the job in the old registry.
 
     Attributes:
         updated_ms: when the record was last written, Unix milliseconds.
-        record_seq: last_seq as the record says it.
-        job_seq: last_seq as it must be: the record's, or the log's where that is ahead.
-        absent: names of the fields that the record did not have, and the markers of `key_markers`.
+        record_seq: the record's last_seq.
+        job_seq: the corrected last_seq: the record's, or the log's if that is ahead.
+        absent: the names of the fields that the record did not have, and the markers of `key_markers`.
     """
 
     updated_ms: int
@@ -75,12 +75,12 @@ class OriginValues(NamedTuple):
 
     @property
     def forms(self) -> LogForms:
-        """Return how its logs were laid out."""
+        """The form of its logs."""
         return LogForms(self.event_form, self.event_digest, self.audit_form, self.audit_digest)
 
 
 class KeyValues(NamedTuple):
-    """The columns of ``tokens``, but for the sealed token; all None for a job that has no key."""
+    """The columns of ``tokens`` except the sealed token; all None for a job without a key."""
 
     kid: int | None
     imported: int | None
@@ -108,7 +108,7 @@ class EventValues(NamedTuple):
 
 
 class LineValues(NamedTuple):
-    """The columns of ``import_lines``: lines of a log that are no events. Secrets in them are masked."""
+    """The columns of ``import_lines``: lines of a log that are not events. Secrets in them are masked."""
 
     log: str
     number: int
@@ -124,4 +124,4 @@ STORED_COLUMNS = (
     *KeyValues._fields,
     *ClaimValues._fields,
 )
-"""The columns of ``legacy_new_job_rows`` behind those that tell what is sealed."""
+"""The columns of ``legacy_new_job_rows`` after those with sealed secrets."""

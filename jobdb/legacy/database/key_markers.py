@@ -1,7 +1,7 @@
-"""The markers among the absent names of ``imports.absent``: what tells an imported key from one that was made here.
+"""The markers among the names in ``imports.absent``, which distinguish an imported key from one that was created here.
 
-Written by the normalization, read through `JobRow`. Pure. ``imports.absent`` lists, between blanks, the names of fields
-that a record did not have; names with ``=`` are markers.
+Written by the normalization, read through `JobRow`. Pure. ``imports.absent`` is a space-separated list of the names of
+fields that a record did not have; names with ``=`` are markers.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 EMPTY_TOKEN_MARKER = "auth_token=empty"
-"""For an ``auth_token`` that is an empty text: no secret, but not null either."""
+"""The marker of an ``auth_token`` that is an empty string: no secret, but not null either."""
 
 _KID = "kid="
-"""With the number: the current token came as a later version than 1."""
+"""The marker of a current token with a version later than 1, followed by the version."""
 
 _NO_TOKEN = "closed="
-"""With a reason: the job came without a token and accepts no event until it is given one. Its key is a random secret
-that nobody knows, and revoked."""
+"""The marker of a job that came without a token, followed by the reason. It accepts no event until it is given one. Its
+key is a random secret that nobody knows, and revoked."""
 
 
 class NoTokenReason(StrEnum):
@@ -30,11 +30,11 @@ class NoTokenReason(StrEnum):
     """It was revoked."""
 
     REQUIRED = "secured"
-    """The job never had one, and this environment wants one."""
+    """The job never had one, and this environment requires one."""
 
 
 def add_key_markers(absent: str, kid: int, no_token_reason: NoTokenReason | None) -> str:
-    """Return the absent names with the markers of a key, in place of those that stood there.
+    """Return the absent names with the markers of a key, replacing any previous markers.
 
     Args:
         absent: the names, with or without markers.

@@ -1,4 +1,4 @@
-"""The SQL statements of import, export and drop-in module, which ``legacy.sql`` beside this file holds."""
+"""The named statements of the import, the export and the drop-in module, from ``legacy.sql``."""
 
 from __future__ import annotations
 

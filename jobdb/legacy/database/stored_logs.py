@@ -1,7 +1,7 @@
-"""The logs of a job out of the database, as they stood in the old registry.
+"""The logs of a job, rebuilt from the database as they were in the old registry.
 
-Called by the normalization and the verification (exactly what was imported) and by the exporter (that, and what was
-added since). Pure.
+Called by the normalization and the verification (exactly the imported logs) and by the exporter (which appends what
+was added since). Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _AUDIT_FILES = (EntryKind.AUDIT_LOG, EntryKind.AUDIT_META, EntryKind.AUDIT_STATU
 
 
 def masked_secrets(record: LegacyRecord) -> dict[str, str | None]:
-    """Return the secrets that are masked in kept lines, by name."""
+    """Return the secrets that are masked in kept lines, keyed by name."""
     return {"auth_token": record.auth_token, "broker.password": record.broker_password}
 
 
@@ -32,9 +32,9 @@ def rebuild_logs(
     """Return each log that was imported for a job, byte for byte, and the audit log's small files that were kept.
 
     Args:
-        forms: how the logs were laid out.
-        record: the job's record, whose secrets are put back into lines that held them.
-        payloads: the lines of its events, by seq.
+        forms: the forms of the logs.
+        record: the job's record, whose secrets are put back into lines that contained them.
+        payloads: the payloads of its events, by seq.
         lines: its kept lines, in order.
 
     Raises:
@@ -67,7 +67,7 @@ def log_digests(
     events: Sequence[EventValues | LogEvent],
     lines: Sequence[LineValues],
 ) -> tuple[bytes, bytes]:
-    """Return the digests of the event log and of the audit log's files, as these values write them.
+    """Return the digests of the event log and of the audit log's files as rebuilt from these values.
 
     Raises:
         StorageFailed: the forms name an event or a line that is not among them.
@@ -78,7 +78,7 @@ def log_digests(
         and not lines
         and forms.event_form in ("1", f"1-{len(events)}")
     ):
-        # As nearly all are: nothing but an event log, and nothing but events in it.
+        # The usual case: only an event log, with only events in it.
         content = "\n".join([event.payload for event in events]) + "\n"
         return hashlib.sha256(content.encode()).digest(), b""
     payloads = {event.seq: event.payload for event in events}

@@ -1,7 +1,8 @@
-"""The export: a folder that the old scripts can use, written as they write it.
+"""The export to a folder that the old scripts can use, in their format.
 
 Called by the command line and by applications that have a Registry. Works under the old registry's lock; every file is
-written beside its place, synced and renamed. What the folder has newer, or what it has and the database has not, stays.
+written under a temporary name, synced and renamed. Files that are newer in the folder, or contain data that the
+database does not have, are kept.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _PROGRESS_STEP = 100
 _TOO_MANY_SUBSCRIBERS = (
-    "what its subscribers accepted is too much for a record and was left out: where it is imported they must begin "
+    "its subscribers' positions are too large for a record and were left out: where it is imported, they must begin "
     "with --start now"
 )
 
@@ -56,20 +57,20 @@ def export_registry(
 
     Args:
         registry: the registry to export.
-        directory: a workspace, whose registry is found or made (``.mam/jobs``), or a folder of records.
-        with_secrets: write tokens and broker passwords, in clear, as the old scripts need them. Anyone who can read
-            the folder has them then. Without it they are left out (null).
+        directory: a workspace, whose registry is found or created (``.mam/jobs``), or a folder of records.
+        with_secrets: True to write tokens and broker passwords in clear text, as the old scripts need them; anyone who
+            can read the folder then has them. Otherwise they are omitted (null).
         lock_timeout_sec: how long to wait for the old registry's lock, in seconds.
-        progress: called with the number of jobs that are done and of all there are.
+        progress: called with the number of jobs done and the total.
 
     Returns:
-        The report, with a row per job. A job of which the folder has something newer is skipped, with the reason.
+        The report, with a row per job. A job that is newer in the folder is skipped, with the reason.
 
     Raises:
         InvalidInput: the folder holds two registries, or it is not a folder.
-        Busy: the old registry's lock was held by somebody else for too long.
+        Busy: the old registry's lock was held by another process for too long.
         KeyProblem: the master key is not the one that sealed the secrets.
-        StorageFailed: a file could not be written; those before it were.
+        StorageFailed: a file could not be written; the files before it were written.
 
     Example:
         with Registry.open("sqlite:///jobs.db") as registry:
@@ -87,8 +88,8 @@ def export_registry(
             store.read() as tx,
         ):
             run = _Export(tx, vault, layout, report, with_secrets=with_secrets)
-            total = count_jobs(tx)  # the first look, which fixes what the transaction sees
-            store.sync()  # what is read from here on was committed before, and must be durable before it leaves
+            total = count_jobs(tx)  # the first read, which fixes the transaction's snapshot
+            store.sync()  # all that is read from now on was committed before, and must be durable before the export
             run.export_all(total, progress or (lambda done, total: None))
             sync_folder(layout.jobs)
     except OSError as error:
@@ -100,7 +101,7 @@ def export_registry(
 
 
 class _Export:
-    """One run of an export."""
+    """A run of an export."""
 
     def __init__(
         self, tx: Transaction, vault: Vault, layout: Layout, report: ExportReport, *, with_secrets: bool
@@ -155,7 +156,7 @@ class _Export:
         return ReportRow(name, Outcome.EXPORTED, note, row.job_id, events=events)
 
     def _changed_files(self, files: Sequence[JobFile]) -> list[JobFile] | str:
-        """Return the files that say something else than those that are there; why one that is there must stay."""
+        """Return the files that differ from the existing ones, or the reason why an existing one must be kept."""
         changed = []
         for file in files:
             if link := _link_above(file, self._layout):
@@ -174,19 +175,19 @@ class _Export:
 
 
 def _same_document(content: bytes | Damaged | None, file: JobFile) -> bool:
-    """Tell whether a small file of the audit log says what is to be written, though in other bytes."""
+    """Return whether a small file of the audit log already has the content to be written, though in other bytes."""
     return not file.is_log and isinstance(content, bytes) and json_equal(content, file.content)
 
 
 def without_secrets(record: LegacyRecord) -> LegacyRecord:
-    """Return the record with null for its token and password; the very same one if it has neither."""
+    """Return the record with null for its token and password; the same object if it has neither."""
     if not record.auth_token and record.broker_password is None:
         return record
     return replace(record, auth_token=None, broker_password=None)
 
 
 def _link_above(file: JobFile, layout: Layout) -> Path | None:
-    """Return the folder of the audit log, or the job's in it, if it is a link; the records' was looked at before."""
+    """Return the audit log's folder, or the job's folder in it, if it is a link; the records' folder was checked."""
     folders = (file.path.parent, file.path.parent.parent) if file.path.parent != layout.jobs else ()
     return next((folder for folder in folders if folder.is_symlink()), None)
 
@@ -197,7 +198,7 @@ def _read_existing_record(path: Path) -> LegacyRecord | Damaged | None:
 
 
 def _keep_reason(existing: LegacyRecord | Damaged | None, record: LegacyRecord) -> str:
-    """Return why the file that is there must stay; empty if it may be replaced."""
+    """Return why the existing file must be kept; empty if it may be replaced."""
     if existing is None:
         return ""
     if isinstance(existing, Damaged):

@@ -1,7 +1,7 @@
-"""The files of one job as an export writes them: its record, event log and audit log.
+"""The files that an export writes for a job: its record, event log and audit log.
 
-Called by the exporter. For a job that has not changed since its import they are what the import found: the record
-equal as JSON, the logs byte for byte. Events that were recorded since are added at the logs' ends.
+Called by the exporter. For a job that has not changed since its import they equal the imported files: the record as
+JSON, the logs byte for byte. Events that were recorded since are appended to the logs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class JobFile:
     """A file to write.
 
     Attributes:
-        is_log: it is only ever added to.
+        is_log: True for a log, which is only appended to.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class JobFile:
 
 
 def render_record(record: LegacyRecord) -> bytes:
-    """Return the content of a record's file as the old scripts write it."""
+    """Return the content of a record's file in the old scripts' format."""
     document = record.as_document()
     if record.state:
         document[STATE_FIELD] = record.state
@@ -53,12 +53,12 @@ def render_record(record: LegacyRecord) -> bytes:
 def render_job_files(
     tx: Transaction, row: JobRow, record: LegacyRecord, full_record: LegacyRecord, layout: Layout
 ) -> tuple[list[JobFile], int]:
-    """Return the files beside the record, and how many events there are.
+    """Return the files other than the record, and the number of events.
 
     Args:
         tx: a transaction.
         row: the job.
-        record: its record as it is written, with or without secrets.
+        record: its record to be written, with or without secrets.
         full_record: its record with secrets.
         layout: the folders to write to.
     """
@@ -69,7 +69,7 @@ def render_job_files(
     added = b"".join(text.encode("utf-8") + b"\n" for seq, text in payloads.items() if seq not in known)
     if added:
         if EntryKind.EVENT_LOG not in logs:
-            # The first events since the import: the old scripts expect the whole story in one log.
+            # The first events since the import: the old scripts expect all events in one log.
             whole = (text.encode("utf-8") + b"\n" for text in payloads.values())
             logs[EntryKind.EVENT_LOG] = b"".join(whole)
         else:
@@ -90,5 +90,5 @@ def render_job_files(
 
 
 def _append_lines(log: bytes, added: bytes) -> bytes:
-    """Return a log, whose last line may have been cut, with lines added to it."""
+    """Append lines to a log whose last line may be cut short."""
     return log + added if not log or log.endswith(b"\n") else log + b"\n" + added

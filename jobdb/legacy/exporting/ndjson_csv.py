@@ -1,7 +1,7 @@
 """The export for other programs: one JSON object per job (ndjson), or one row per job (csv).
 
-Called by the command line and by applications. Reads page by page, so memory stays bounded; the pages are newest first.
-Fields are those of `Job.as_dict`; ndjson adds the job's events, as they were published. Secrets only when asked for.
+Called by the command line and by applications. Reads page by page, newest first, so memory stays bounded. The fields
+are those of `Job.as_dict`; ndjson adds the job's events as published. Secrets are included only on request.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def write_lines(
         registry: the registry to export.
         stream: the stream to write to.
         form: "ndjson" or "csv".
-        with_secrets: add ``auth_token`` and ``broker_password``, in clear.
-        jobs: which jobs; all when None.
+        with_secrets: True to add ``auth_token`` and ``broker_password`` in clear text.
+        jobs: the jobs to write; all if None.
 
     Returns:
-        The number of jobs that were written.
+        The number of jobs written.
 
     Raises:
         InvalidInput: the format is unknown.
@@ -47,7 +47,7 @@ def write_lines(
             write_lines(registry, sys.stdout, "ndjson")
     """
     if form not in FORMATS:
-        raise InvalidInput(f"there is no format {form!r:.40}; the formats are {', '.join(FORMATS)}")
+        raise InvalidInput(f"unknown format {form!r:.40}; the formats are {', '.join(FORMATS)}")
     registry.store.sync()
     documents = (_document(registry, job, with_secrets) for job in jobs or registry.all_jobs())
     return _write_csv(documents, stream) if form == "csv" else _write_ndjson(registry, documents, stream)
@@ -56,8 +56,8 @@ def write_lines(
 def _document(registry: Registry, job: Job, with_secrets: bool) -> dict[str, Json]:
     document = job.as_dict()
     if with_secrets:
-        document["auth_token"] = registry.tokens.current(job.job_id)[1] if job.auth == "required" else None
-        document["broker_password"] = registry.engine.broker(job.job_id)[1]
+        document["auth_token"] = registry.tokens.show(job.job_id) if job.auth == "required" else None
+        _broker, document["broker_password"] = registry.engine.broker(job.job_id)
     return document
 
 

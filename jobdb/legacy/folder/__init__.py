@@ -1,1 +1,1 @@
-"""The folder of an old registry: where it is, what lies in it, how its files are read safely, and its lock."""
+"""The folder of an old registry: its location and content, safe reading of its files, and its lock."""

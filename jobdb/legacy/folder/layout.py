@@ -1,8 +1,8 @@
-"""The folders of an old registry: where it is, and what lies in it.
+"""The folders of an old registry: their location and their entries.
 
 Called by the importer, the exporter and the drop-in module. Reads folders one entry at a time (`os.scandir`), so that
-memory does not grow with the registry. Links are followed up to the folder that was named, and not below it: who may
-write into the registry is not always who imports it.
+memory does not grow with the registry. Links are followed up to the given folder but not below it: the users who may
+write to the registry are not always those who import it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AUDIT_STATUS = "status.json"
 WORKSPACE_FOLDERS = (".mam", ".hermes")
 
 MAX_LOG_BYTES = 256 << 20
-"""A larger event log is not read; it is named in the report."""
+"""The maximum size of an event log; a larger one is not read but reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def find_registry(directory: Path) -> Layout:
     """Return the registry in a workspace (``.mam/jobs``, ``.hermes/jobs``), in ``.mam`` itself, or the folder itself.
 
     Raises:
-        InvalidInput: there is none, or there are two and neither is meant more than the other.
-        Unusable: the folder may not be read.
+        InvalidInput: there is none, or there are two and the choice is ambiguous.
+        Unusable: the folder cannot be read.
     """
     try:
         if not directory.is_dir():
@@ -58,7 +58,7 @@ def find_registry(directory: Path) -> Layout:
             found = [folder for folder in found if _looks_like_records(folder)] or found[:1]
         if len(found) > 1:
             names = " and ".join(str(folder) for folder in found)
-            raise InvalidInput(f"{directory} holds more than one registry: {names}", advice="give one of them")
+            raise InvalidInput(f"{directory} contains more than one registry: {names}", advice="give one of them")
         if found:
             return _layout(found[0], named=directory)
         if directory.name in WORKSPACE_FOLDERS and (directory / "jobs").is_dir():
@@ -68,18 +68,18 @@ def find_registry(directory: Path) -> Layout:
     except PermissionError as error:
         raise _unreadable(directory, error) from error
     raise InvalidInput(
-        f"{directory} holds no registry: neither .mam/jobs nor .hermes/jobs nor records of its own (*.json)"
+        f"{directory} contains no registry: neither .mam/jobs nor .hermes/jobs nor records of its own (*.json)"
     )
 
 
 def find_export_target(directory: Path) -> Layout:
     """Return the folders that an export writes to. Nothing is created here.
 
-    They are those of the registry that is there, else the folder itself if it is named ``jobs``, else ``.mam/jobs``
-    in it.
+    These are the folders of an existing registry, or else the folder itself if it is named ``jobs``, or else
+    ``.mam/jobs`` in it.
 
     Raises:
-        InvalidInput: the folder holds two registries, or something is there that is not a folder.
+        InvalidInput: the folder contains two registries, or the path is not a folder.
     """
     if directory.is_dir():
         try:
@@ -98,10 +98,10 @@ def find_export_target(directory: Path) -> Layout:
 
 
 def list_jobs_folder(layout: Layout) -> Iterator[str]:
-    """List the names in the folder of records, in the file system's order; the lock is not among them.
+    """List the names in the folder of records except the lock, in the file system's order.
 
     Raises:
-        Unusable: the folder may not be read.
+        Unusable: the folder cannot be read.
     """
     try:
         with os.scandir(layout.jobs) as entries:
@@ -113,10 +113,10 @@ def list_jobs_folder(layout: Layout) -> Iterator[str]:
 
 
 def list_audit_folder(layout: Layout) -> Iterator[str]:
-    """List the audit log's folders, whose names are ids; none without the audit log, or where it is a link.
+    """List the audit log's folders, whose names are ids; yield nothing if there is no audit log or it is a link.
 
     Raises:
-        Unusable: the folder may not be read.
+        Unusable: the folder cannot be read.
     """
     if layout.audit.is_symlink():
         return
@@ -131,7 +131,7 @@ def list_audit_folder(layout: Layout) -> Iterator[str]:
 
 
 def count_records(layout: Layout, *, limit: int | None = None) -> int:
-    """Count the entries that are named like records, up to the limit, without reading anything."""
+    """Count the entries that are named like records, up to the limit, without reading files."""
     return sum(1 for _ in islice(filter(_is_record, list_jobs_folder(layout)), limit))
 
 
@@ -150,17 +150,17 @@ def classify(name: str) -> EntryKind:
 
 
 def printable_name(name: str) -> str:
-    """Return a file name as printable text; bytes that are no UTF-8 and control characters are escaped."""
+    """Return a file name as printable text, with control characters and invalid UTF-8 escaped."""
     if name.isprintable():
         return name
     return os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
 
 
 def _layout(jobs: Path, *, named: Path) -> Layout:
-    """Return the folders of a registry, of which only what was named may be a link.
+    """Return the folders of a registry; only the folder that the caller named may be a link.
 
     Raises:
-        InvalidInput: the folder of records, or the one that it lies in, is a link.
+        InvalidInput: the folder of records, or its parent, is a link.
     """
     for folder in (jobs, jobs.parent):
         if folder == named or named not in folder.parents:
@@ -168,7 +168,7 @@ def _layout(jobs: Path, *, named: Path) -> Layout:
         if folder.is_symlink():
             raise InvalidInput(
                 f"{folder} is a link, and only the folder that is given may be one",
-                advice="give the folder that it leads to",
+                advice="give the folder that it points to",
             )
     return Layout(jobs, jobs.parent / AUDIT_FOLDER)
 

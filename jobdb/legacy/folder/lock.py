@@ -1,7 +1,7 @@
 """The old registry's lock: one exclusive ``flock`` on ``.lock`` for every read-modify-write.
 
-Called by the importer and the exporter. The wait is a blocking ``flock`` in a thread of its own: old writers queue in
-the kernel, and whoever only looks in now and then (``LOCK_NB`` and sleep) never gets a turn between them.
+Called by the importer and the exporter. The wait is a blocking ``flock`` in a separate thread: old writers queue in the
+kernel, and a process that only polls (``LOCK_NB`` and sleep) never gets a turn between them.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 class RegistryLock(OwnedFd):
     """The lock while it is held, or the absence of a lock file; the end of ``with`` releases it.
 
-    A file object, because then C code alone releases the lock: at the end of the block, or when an exception has
-    destroyed the object. So it is not held longer than that, wherever a Ctrl-C strikes.
+    It is a file object, so that C code alone releases the lock: at the end of the block, or when an exception has
+    destroyed the object. It is never held longer than that, whenever a Ctrl-C arrives.
 
-    A folder without a lock file is not given one: an import leaves its source as it is. Old writers create the file
-    before they write anything, so it is enough to see, at the end, that there still is none: `writer_appeared`.
+    In a folder without a lock file none is created, because an import does not change its source. Old writers create
+    the file before they write anything, so it is enough to check, at the end, that there is still none:
+    `writer_appeared`.
 
     Args:
         path: the lock file.
-        fd: a descriptor of it; of anything else where there is none.
-        held: whether there is one.
+        fd: a descriptor of it, or of any other file if there is none.
+        held: True if there is a lock file, which is locked.
     """
 
     def __init__(self, path: Path, fd: int, *, held: bool) -> None:
@@ -47,7 +48,7 @@ class RegistryLock(OwnedFd):
         _files.add(self)
 
     def writer_appeared(self) -> bool:
-        """Tell whether an old writer may have written since the lock was asked for."""
+        """Return whether an old writer may have written since the lock was requested."""
         return not self.held and os.path.lexists(self.path)
 
 
@@ -55,7 +56,7 @@ _files: weakref.WeakSet[OwnedFd] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    """Close the locks' files in a forked child: a lock belongs to the open file, and the child would keep it held."""
+    """Close the lock files in a forked child: a lock belongs to the open file, and the child would keep it held."""
     for file in _files:
         file.close()
 
@@ -64,15 +65,15 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 def registry_lock(folder: Path, *, timeout_sec: float, create: bool) -> RegistryLock:
-    """Take the lock of a registry's folder, to be held in a ``with`` block.
+    """Acquire the lock of a registry's folder, to be held in a ``with`` block.
 
     Args:
         folder: the folder of records.
         timeout_sec: how long to wait, in seconds.
-        create: make the lock file where there is none (export), or do without (import).
+        create: True to create the lock file if there is none (export), False to do without (import).
 
     Raises:
-        Busy: the wait reached its limit; says who holds the lock, where that can be known.
+        Busy: the wait reached its limit; the message names the holder of the lock, if known.
         Unusable: the lock file cannot be opened or locked.
     """
     path = folder / LOCK_NAME
@@ -96,7 +97,7 @@ def registry_lock(folder: Path, *, timeout_sec: float, create: bool) -> Registry
             raise
         lock.close()
     raise Busy(
-        f"{path} is replaced again and again by another program, so it locks nothing",
+        f"{path} is replaced repeatedly by another program, so it locks nothing",
         waited_sec=timeout_sec,
         advice="stop that program",
     )
@@ -115,7 +116,7 @@ def _open(path: Path, create: bool) -> RegistryLock | None:
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            leads = "leads nowhere" if not os.path.exists(path) else "is not followed: its lock would be another file's"
+            leads = "is dangling" if not os.path.exists(path) else "is not followed: its lock would be another file's"
             raise Unusable(f"{path} is a link that {leads}", advice="remove it") from None
         raise Unusable(
             f"{path} cannot be opened: {error.strerror}", advice="run this as the user who owns the registry"
@@ -123,13 +124,13 @@ def _open(path: Path, create: bool) -> RegistryLock | None:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise Unusable(
-            f"{path} is not a regular file, so the old scripts' lock cannot be taken on it", advice="remove it"
+            f"{path} is not a regular file, so the old scripts' lock cannot be acquired on it", advice="remove it"
         )
     return RegistryLock(path, fd, held=True)
 
 
 def _lock(lock: RegistryLock, deadline: float, timeout_sec: float) -> RegistryLock:
-    """Lock it, or another descriptor of the same file where locking needs it open for writing (NFS)."""
+    """Lock it, or another descriptor of the same file if locking needs it open for writing (NFS)."""
     try:
         fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         return lock
@@ -161,10 +162,10 @@ def _lock(lock: RegistryLock, deadline: float, timeout_sec: float) -> RegistryLo
 
 
 def _wait_for_lock(lock: RegistryLock, seconds: float) -> bool:
-    """Wait in a thread of its own, through a descriptor of its own for the same open file.
+    """Wait in a separate thread, through a separate descriptor for the same open file.
 
-    The lock belongs to the open file. So it stays when the thread has closed its descriptor, unless whoever waited has
-    given up and closed theirs.
+    The lock belongs to the open file. So it is kept when the thread has closed its descriptor, unless the waiting
+    caller has given up and closed its own.
 
     Raises:
         OSError: the file cannot be locked.
@@ -184,7 +185,7 @@ def _wait_for_lock(lock: RegistryLock, seconds: float) -> bool:
             waiting.close()
             done.release()
 
-    # Not threading.Thread, whose start() waits in Python code: cut off there it raises a RuntimeError of its own.
+    # Not threading.Thread, whose start() waits in Python code and, if interrupted there, raises a RuntimeError.
     _thread.start_new_thread(wait, ())
     locked = done.acquire(timeout=max(0.0, seconds))
     if failures:
@@ -193,7 +194,7 @@ def _wait_for_lock(lock: RegistryLock, seconds: float) -> bool:
 
 
 def _same_file(fd: int, path: Path) -> bool:
-    """Tell whether the name still leads to the file that was locked: a lock on a replaced file excludes nobody."""
+    """Return whether the name still refers to the locked file: a lock on a replaced file excludes nobody."""
     try:
         named = os.lstat(path)
     except OSError:

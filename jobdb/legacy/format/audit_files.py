@@ -1,6 +1,6 @@
 """The audit log's small files: ``meta.json`` and ``status.json``, rendered from a record.
 
-Called by the reader of source jobs, which keeps only files that say something else, and by the exporter. Pure.
+Called by the reader of source jobs, which keeps only files that differ, and by the exporter. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .timestamps import format_time
 
 
 def render_audit_file(kind: EntryKind, record: LegacyRecord) -> bytes:
-    """Return ``meta.json`` or ``status.json`` as the old scripts write it for a record."""
+    """Return ``meta.json`` or ``status.json`` for a record in the old scripts' format."""
     if kind is EntryKind.AUDIT_META:
         document = record.as_document()
         document.pop("broker", None)

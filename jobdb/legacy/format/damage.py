@@ -1,4 +1,4 @@
-"""The kinds of damage of files of the old registry, and of trust warnings.
+"""The kinds of damage in files of the old registry, and of trust warnings.
 
 Used by every parser and reader of files, and by the report. Calls nothing.
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class DamageKind(StrEnum):
-    """The reason why a file, or a part of it, was not imported. The values are stable names of the report."""
+    """The reason why a file, or a part of it, was not imported. The values are stable names in the report."""
 
     EMPTY = "empty"
     ZEROED = "zeroed"
@@ -59,18 +59,18 @@ class TrustWarning(StrEnum):
     """Its token has less than 128 bits."""
 
     NO_USABLE_TOKEN = "no_usable_token"
-    """It must be signed and nobody has its key: no event is accepted until its token is rotated."""
+    """Its events must be signed and nobody has its key: no event is accepted until its token is rotated."""
 
     __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """The damage of a file, which is left where it is.
+    """The damage of a file, which is left in place.
 
     Attributes:
-        kind: what is wrong.
-        reason: one sentence for a person; no content of the file beyond names and short quotes, and no secret.
+        kind: the kind of damage.
+        reason: one sentence for people, without the file's content, except names and short quotes, and without secrets.
     """
 
     kind: DamageKind
@@ -78,11 +78,11 @@ class Damaged:
 
 
 class FileDamage(NamedTuple):
-    """A damaged file beside a job's record.
+    """A damaged file that belongs to a job's record.
 
     Attributes:
-        path: where it is within the registry's folder; the audit log's begins with ``../``.
-        damaged: what is wrong with it.
+        path: its path within the registry's folder; the audit log's begins with ``../``.
+        damaged: its damage.
     """
 
     path: str

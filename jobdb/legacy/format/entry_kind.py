@@ -1,7 +1,7 @@
-"""The kinds of files that a registry is made of.
+"""The kinds of files in a registry.
 
-Used by the readers of files and logs and by the database, where a kept line says which log it is of. Nothing is called
-from here.
+Used by the readers of files and logs and by the database, where a kept line says to which log it belongs. Calls
+nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class EntryKind(StrEnum):
-    """The kind of a file, as its name says it."""
+    """The kind of a file, according to its name."""
 
     RECORD = "record"
     EVENT_LOG = "event_log"
@@ -20,4 +20,4 @@ class EntryKind(StrEnum):
     LEFTOVER = "leftover"
     OTHER = "other"
 
-    __hash__ = str.__hash__  # that of enumerations is written in Python, and these are the keys of small dictionaries
+    __hash__ = str.__hash__  # the hash of enumerations is implemented in Python, and these are dictionary keys

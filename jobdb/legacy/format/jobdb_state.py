@@ -1,12 +1,11 @@
-"""The member ``jobdb_state`` of a record: what the record's other members cannot say of a job.
+"""The field ``jobdb_state`` of a record: the state of a job that the record's other fields cannot express.
 
-Made by the exporter where it is needed (`make_state`), parsed with the record (`parse_state`), written to the database
-by ``importing/state_writer.py``. Pure.
+Created by the exporter if needed (`make_state`), parsed with the record (`parse_state`), written to the database by
+``importing/state_writer.py``. Pure.
 
-It is there so that trust survives an export and its import: that events must be signed although the record has no
-token, which keys are revoked, which attempt is the current one, what each subscriber has accepted. The old scripts keep
-members that they do not know. A state that is not exactly of this form makes its record damaged: half of it would be
-less protection than its author had.
+It preserves trust across an export and its import: that events must be signed although the record has no token, which
+keys are revoked, which attempt is current, and what each subscriber has accepted. The old scripts keep unknown fields.
+A state that does not have exactly this form makes its record damaged: accepting a part of it would weaken protection.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .damage import Damaged, DamageKind, quoted
 
 Json = Any
 State = dict[str, Json]
-"""The member as it stands in the file, in its one canonical form; plain values, so that processes can hand it over."""
+"""The field's value in its canonical form; plain values, so that processes can exchange it."""
 
 STATE_FIELD = RESERVED_FIELD
 VERSION = 1
@@ -29,17 +28,17 @@ MAX_SUBSCRIBER_CHARS = 256
 MAX_KEYS = 1000
 MAX_SUBSCRIBERS = 10_000
 MAX_SKIPPED = 20_000
-"""Of all subscribers of a job together. Each of these is a row to write, and a key is a secret to seal."""
+"""The maximum for all subscribers of a job together. Each is a row to write, and a key is a secret to seal."""
 
 _MEMBERS = frozenset({"version", "auth_required", "kid", "keys", "attempt", "subscribers"})
 _KEY_MEMBERS = frozenset({"kid", "created_ms", "expires_ms", "revoked_ms"})
 _SUBSCRIBER_MEMBERS = frozenset({"subscriber", "start_seq", "last_seq", "handled_seq", "skipped"})
 _MAX_MS = 253_402_300_799_999
-"""The end of the year 9999: later moments cannot be shown."""
+"""The end of the year 9999: later times cannot be formatted."""
 
 
 class _InvalidState(Exception):
-    """Carries what is wrong with a state out of its checks."""
+    """Raised by the checks of a state with the reason why it is invalid."""
 
 
 def make_state(
@@ -50,13 +49,13 @@ def make_state(
     attempt: int,
     subscribers: Iterable[Mapping[str, Json]],
 ) -> State | None:
-    """Make the state of a job; None where its record says it all.
+    """Create the state of a job; return None if its record expresses everything.
 
     Args:
         auth_required: events must be signed, and the record has no token.
-        kid: the version of the current token; 0 and 1 go without saying.
-        keys: each key that is not simply the current one and valid: kid, created_ms, expires_ms, revoked_ms.
-        attempt: the job's attempt where its events do not say it, else 0.
+        kid: the version of the current token; 0 and 1 are implied.
+        keys: each key except a current and valid one: kid, created_ms, expires_ms, revoked_ms.
+        attempt: the job's attempt if its events do not show it, else 0.
         subscribers: subscriber, start_seq, last_seq, handled_seq, skipped (pairs of first and last).
     """
     state: State = {"version": VERSION}
@@ -76,7 +75,7 @@ def make_state(
 
 
 def limit_subscribers(state: State | None) -> State | None:
-    """Return the state as it can be read again: without its subscribers where they are too many."""
+    """Return the state within the limits of its parser: without its subscribers if there are too many."""
     subscribers = state.get("subscribers", ()) if state else ()
     if not _too_many(subscribers):
         return state
@@ -86,37 +85,35 @@ def limit_subscribers(state: State | None) -> State | None:
 
 
 def current_kid(state: State | None) -> int:
-    """Return the version of the current token; 1 where nothing else is said."""
+    """Return the version of the current token, 1 by default."""
     return state.get("kid", 1) if state else 1
 
 
 def find_key(state: State | None, kid: int) -> dict[str, Json] | None:
-    """Return what is said of one key."""
+    """Return the state's entry for a key, or None."""
     keys = state.get("keys", ()) if state else ()
     return next((key for key in keys if key["kid"] == kid), None)
 
 
 def parse_state(found: Json, *, has_token: bool) -> State | Damaged | None:
-    """Read the member; None where it says nothing.
+    """Parse the field; return None if it is empty.
 
     Args:
         found: the value in the record.
-        has_token: whether the record has a token.
+        has_token: True if the record has a token.
     """
     try:
         return _parse(found, has_token)
     except _InvalidState as wrong:
-        return Damaged(
-            DamageKind.BAD_STATE, f"{STATE_FIELD} {wrong}; it is not guessed at: put it right or export again"
-        )
+        return Damaged(DamageKind.BAD_STATE, f"{STATE_FIELD} {wrong}; it is not guessed at: correct it or export again")
 
 
 def newer_state_reason(state: State | None, here: State | None) -> str:
-    """Return why a state says more than another one of the same job; empty if it does not.
+    """Return why a state is newer than another one of the same job; empty if it is not.
 
     Args:
-        state: the one that may say more.
-        here: the other, with its attempt and kid even where a record would not need them.
+        state: the state that may be newer.
+        here: the other state, with its attempt and kid even if a record would not need them.
     """
     if state is None:
         return ""
@@ -142,7 +139,7 @@ def newer_state_reason(state: State | None, here: State | None) -> str:
 def _parse(found: Json, has_token: bool) -> State | None:
     members = _object(found, "is", _MEMBERS)
     if members.get("version") != VERSION or type(members["version"]) is not int:
-        raise _InvalidState("is of another version than 1, as newer exports have")
+        raise _InvalidState("has a version other than 1, as newer exports have")
     required = members.get("auth_required", False)
     if type(required) is not bool:
         raise _InvalidState("has an auth_required that is neither true nor false")
@@ -157,10 +154,10 @@ def _parse(found: Json, has_token: bool) -> State | None:
     if len({each["subscriber"] for each in subscribers}) != len(subscribers):
         raise _InvalidState("names a subscriber twice")
     if not has_token and not required and (keys or kid > 1):
-        raise _InvalidState("has keys, and neither a token nor auth_required stands there")
+        raise _InvalidState("has keys, but there is neither a token nor auth_required")
     if has_token:
         if any(key["kid"] == kid for key in keys):
-            raise _InvalidState(f"says that key {kid} is revoked, and an auth_token stands there")
+            raise _InvalidState(f"says that key {kid} is revoked, but there is an auth_token")
         required = False
     return make_state(auth_required=required, kid=kid, keys=keys, attempt=attempt, subscribers=subscribers)
 

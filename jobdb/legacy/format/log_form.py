@@ -1,9 +1,9 @@
-"""The form of a log: in which order its events and other lines stood, so that it can be written again byte for byte.
+"""The form of a log: the order of its events and other lines, from which it can be rebuilt byte for byte.
 
-Built by the reader of logs, rendered for the verification and the exporter. Pure. A form is a text: ``k 1-4 k2 5 b9``
+Built by the reader of logs, rendered for the verification and the exporter. Pure. A form is a string: ``k 1-4 k2 5 b9``
 is a kept line, the events 1 to 4, two kept lines that are stored as one text, event 5, nine blank lines; ``=6-8`` at
-the end says that kept lines are these events, written otherwise than on the wire, and a final ``!`` that the last line
-had no line break. So neither rows nor forms grow with lines that say nothing.
+the end means that kept lines are these events in another form than on the wire, and a final ``!`` that the last line
+had no line break. So neither rows nor forms grow with blank lines.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from .seq_ranges import SeqRange, consecutive_ranges
 
 
 def render_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> bytes:
-    """Return a log as it was read.
+    """Return the content of a log as it was read.
 
     Args:
         form: the log's form.
-        payload: the wire form of the event of a seq.
+        payload: returns the wire form of the event with a seq.
         kept: the kept lines in order.
 
     Raises:
-        KeyError: an event or a kept line is not there.
+        KeyError: an event or a kept line is missing.
     """
     items = form.split()
     unfinished = bool(items) and items[-1] == "!"
@@ -48,7 +48,7 @@ def render_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) 
 
 
 def seqs_in_form(form: str | None) -> set[int]:
-    """Return the seqs of the events that a log holds."""
+    """Return the seqs of a log's events."""
     found: set[int] = set()
     for item in (form or "").split():
         item = item.removeprefix("=")

@@ -1,8 +1,8 @@
-"""The parser of one line of an event log or audit log: the event that it is, or the reason why it is none.
+"""The parser of a line of an event log or audit log: returns the event, or the reason why it is not one.
 
-Called by the reader of logs. Pure. The wire protocol's parser decides. Two fast paths, compared with it by property
-tests, answer alike for lines as nearly all are: `parse_flat_line`, for lines without nesting or an escape, takes a
-quarter of its time; `match_flat_line`, for fields in the order in which every known script writes them, an eighth.
+Called by the reader of logs. Pure. The wire protocol's parser is authoritative. Two fast paths, compared with it by
+property tests, give the same result for nearly all lines: `parse_flat_line`, for lines without nesting or an escape,
+takes a quarter of its time; `match_flat_line`, for fields in the order that every known script uses, an eighth.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .timestamps import parse_time
 
 
 class LogEvent(NamedTuple):
-    """One event out of a log, ready for the database.
+    """An event from a log, ready for the database.
 
     Attributes:
-        recorded_ms: when its author says it happened, Unix milliseconds.
+        recorded_ms: the time that its author gives, Unix milliseconds.
         digest: SHA-256 of its canonical form.
         payload: the line, which is its wire form.
     """
@@ -52,7 +52,7 @@ def parse_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | Damag
         fallback_ms: the time of an event with an invalid timestamp, Unix milliseconds.
 
     Returns:
-        The event; why it is none though it may have been one; None for a JSON object without a seq or a blank line.
+        The event; or why a line that looks like one is not; or None for a JSON object without a seq or a blank line.
     """
     usual = parse_flat_line(raw, job_id, fallback_ms=fallback_ms)
     if usual is not None:
@@ -60,7 +60,7 @@ def parse_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | Damag
     if not raw or raw.isspace():
         return None
     if len(raw) > MAX_PAYLOAD_BYTES:
-        return Damaged(DamageKind.BAD_LINE, f"is no wire event: it is larger than {MAX_PAYLOAD_BYTES} bytes")
+        return Damaged(DamageKind.BAD_LINE, f"is not a wire event: it is larger than {MAX_PAYLOAD_BYTES} bytes")
     try:
         wire = parse(raw)
     except MalformedPayload as error:
@@ -74,11 +74,11 @@ def parse_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | Damag
         return LogEvent(wire.seq, wire.event.value, wire.attempt, recorded_ms, wire.digest, wire.text, wire.detail)
     if is_other_object(raw):
         return None
-    return Damaged(DamageKind.BAD_LINE, f"is no wire event: {reason}")
+    return Damaged(DamageKind.BAD_LINE, f"is not a wire event: {reason}")
 
 
 def is_other_object(raw: bytes) -> bool:
-    """Tell whether a line that is no event is a JSON object without a seq, as the audit log has some."""
+    """Return whether a line that is not an event is a JSON object without a seq, as the audit log has some."""
     if not raw.lstrip().startswith(b"{"):
         return False
     document = parse_object(raw)
@@ -88,7 +88,7 @@ def is_other_object(raw: bytes) -> bool:
 _KINDS = frozenset(kind.value for kind in EventKind)
 _FIELDS = {"schema_version", "seq", "job_id", "event", "timestamp", "detail", "data"}
 _TEXTS_AND_FIELDS = 11
-"""The number of texts in a payload beside those of its data: the names of its seven fields, and four values."""
+"""The number of strings in a payload outside its data: the names of its seven fields, and four values."""
 
 _JSON_OF = {True: "true", False: "false", None: "null"}
 _scan = json.JSONDecoder().raw_decode
@@ -96,11 +96,11 @@ _values = itemgetter("schema_version", "seq", "job_id", "event", "timestamp", "d
 
 
 def parse_flat_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | None:
-    """Return the event of a flat line; None for every other line, which may be an event all the same.
+    """Return the event of a flat line; None for any other line, which may still be an event.
 
-    A flat line: the protocol's fields and no others, data without objects, lists or fractions, and no backslash.
-    Without a backslash each text of the line has two quotation marks. A key that stands there twice is lost in
-    decoding, and its marks are missing in the count. And no text needs an escape in the canonical form.
+    A flat line has only the protocol's fields, data without objects, lists or fractions, and no backslash. Without a
+    backslash each string in the line has exactly two quotation marks, so a duplicate key, which decoding drops, shows
+    in their count; and no string needs an escape in the canonical form.
     """
     if raw[:1] != b"{" or b"\\" in raw or b"\r" in raw or b"\n" in raw or len(raw) > MAX_PAYLOAD_BYTES:
         return None
@@ -179,20 +179,20 @@ _WRITTEN = re.compile(
     r', ?"data": ?\{([^{}\[\]\\\x00-\x1f]*)\}\}'
 )
 _LONGEST_WRITTEN = MAX_PAYLOAD_BYTES // 4
-"""In characters, of which none takes more than four bytes."""
+"""The maximum length in characters, of which none takes more than four bytes."""
 
 _VALUE = rf'"{_TEXT}"|0|-?[1-9][0-9]{{0,14}}|true|false|null'
 _MEMBER = re.compile(rf'"({_TEXT})": ?({_VALUE})')
-"""A member that is its own canonical form: no escape, and no number that could be written otherwise."""
+"""A member that is in canonical form: no escape, and no number that has another notation."""
 
 _ONE_SIGNED = re.compile(rf'"({_TEXT})": ?({_VALUE}), ?"hmac_sig": ?"{_TEXT}"')
-"""The whole data of most lines: one member, whose place needs no sorting, and the signature that is not signed."""
+"""The complete data of most lines: one member, which needs no sorting, and the signature, which is not signed."""
 
 _READ_CLOSER = frozenset({"attempt", "hmac_kid", "hmac_sig"})
 
 
 def match_flat_line(line: str, job_id: str) -> LogEvent | None:
-    """Return the event of a line that is written like nearly all; None for every other, as `parse_flat_line` does."""
+    """Return the event of a line in the usual format; None for any other line, as `parse_flat_line` does."""
     if len(line) > _LONGEST_WRITTEN:
         return None
     match = _WRITTEN.fullmatch(line)
@@ -221,7 +221,7 @@ def match_flat_line(line: str, job_id: str) -> LogEvent | None:
 def _members(data: str, line: str) -> tuple[int | None, str] | None:
     """Return the attempt and the canonical form of the members of a line's data, without the signature."""
     found = _MEMBER.findall(data)
-    # The members that were found are all that is there only if they make the text again.
+    # The matches are all the members only if joining them gives the same text.
     if ",".join([f'"{key}":{value}' for key, value in found]) != data and (
         ", ".join([f'"{key}": {value}' for key, value in found]) != data
     ):

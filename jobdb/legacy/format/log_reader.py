@@ -1,7 +1,7 @@
-"""The reader of event logs and audit logs: lines to events, and to the form in which they stood there.
+"""The reader of event logs and audit logs: converts lines to events and to the log's form.
 
-Called by the reader of source jobs. Pure: no file, clock or database. A line that is no wire event of the job is kept
-as it is, so that the log can be written again byte for byte; ``log_form.py`` says how a log's form is written.
+Called by the reader of source jobs. Pure: no file, clock or database. A line that is not a wire event of the job is
+kept as it is, so that the log can be rebuilt byte for byte; ``log_form.py`` describes the form.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .secret_mask import MIN_SECRET_CHARS, needles
 from .seq_ranges import SeqRange, missing_ranges
 
 MAX_NAMED = 5
-"""The number of lines or seqs that a reason names; further ones are only counted."""
+"""The maximum number of lines or seqs named in a reason; further ones are only counted."""
 
 
 @dataclass(slots=True)
 class KeptLine:
-    """Lines in a row that are no events here, as they stood in the log, and the number of the first of them.
+    """Consecutive lines that are not stored as events, unchanged, and the number of the first.
 
     Number 0 is a whole file of the audit log.
     """
@@ -35,15 +35,15 @@ class KeptLine:
 
 @dataclass(slots=True)
 class JobLogs:
-    """All that the logs of one job hold.
+    """The content of the logs of one job.
 
     Attributes:
-        events: by seq, each seq once.
+        events: the events in order of seq, each seq once.
         kept: the other lines, in the order of the logs.
-        forms: how each log was laid out; a log that does not exist has none.
-        notes: what is unusual and harmless, a sentence each.
-        damage: what was not taken over as an event though it may be one, by log.
-        highest_seq: of all lines that read as events of the job, those that were not taken over included.
+        forms: the form of each log that exists.
+        notes: unusual but harmless observations, a sentence each.
+        damage: the lines that may have been events but were not accepted as such, by log.
+        highest_seq: the highest seq of all lines that parse as events of the job, including those not accepted.
     """
 
     events: list[LogEvent] = field(default_factory=list)
@@ -57,13 +57,13 @@ class JobLogs:
 def read_logs(
     job_id: str, logs: Iterable[tuple[EntryKind, bytes]], *, fallback_ms: int, secrets: Sequence[str] = ()
 ) -> JobLogs:
-    """Read the event log and the audit log of one job. The first line of a seq wins, the event log before the audit.
+    """Read the event log and the audit log of one job. The first line with a seq wins, the event log before the audit.
 
     Args:
-        job_id: the job; events of others are not taken.
-        logs: which log, and its whole content.
+        job_id: the job; events of others are not accepted.
+        logs: the kind and the complete content of each log.
         fallback_ms: the time of an event with an invalid timestamp, Unix milliseconds.
-        secrets: the job's token and password; a line that holds one in clear is not taken as an event.
+        secrets: the job's token and password; a line that contains one in clear text is not accepted as an event.
     """
     logs = list(logs)
     guarded = [needle for secret in secrets if len(secret) >= MIN_SECRET_CHARS for needle in needles(secret)]
@@ -79,12 +79,12 @@ def read_logs(
 
 
 def _read_flat_log(job_id: str, content: bytes, fallback_ms: int, needles: Sequence[bytes]) -> list[LogEvent] | None:
-    """Return the events of a log that holds nothing but flat lines, with seqs from 1 on; None for every other log."""
+    """Return the events of a log that consists of flat lines with seqs from 1 on; None for any other log."""
     for needle in needles:
         if needle in content:
             return None
     if content.count(b"\n") * MIN_EVENT_BYTES > len(content):
-        return None  # it would be a long list of lines that are no events
+        return None  # it would be a long list of lines that are not events
     try:
         lines = str(content, "utf-8").split("\n")
     except UnicodeDecodeError:
@@ -101,14 +101,14 @@ def _read_flat_log(job_id: str, content: bytes, fallback_ms: int, needles: Seque
 
 
 MIN_EVENT_BYTES = 64
-"""In bytes: the names of an event's required members alone take more."""
+"""The minimum length in bytes: the names of an event's required fields alone take more."""
 
 _MAX_CACHED_LINES = 1000
-"""The number of short lines whose classification is cached: logs that repeat one a million times cost little."""
+"""The maximum number of short lines whose classification is cached: a log that repeats a line costs little."""
 
 _LINE_BREAK = 10
 _LINE_BREAKS = re.compile(rb"\n+")
-_TOO_SHORT = Damaged(DamageKind.BAD_LINE, "is no wire event: it is too short")
+_TOO_SHORT = Damaged(DamageKind.BAD_LINE, "is not a wire event: it is too short")
 _NOT_CACHED = Damaged(DamageKind.BAD_LINE, "was not seen before")
 _NAMES = {EntryKind.EVENT_LOG: "the event log", EntryKind.AUDIT_LOG: "the audit log"}
 
@@ -131,7 +131,7 @@ class _LogReader:
         repeated: dict[int, None] = {}
         seen: set[int] = set()
         guarded = any(needle in content for needle in self._needles)
-        # The lines are looked at where they stand: a log of nothing but line breaks must not become a list of lines.
+        # The lines are read in place: a log of nothing but line breaks must not become a list of lines.
         offset = number = 0
         run = _KeptRun(log, content)
         self._short.clear()
@@ -174,14 +174,14 @@ class _LogReader:
             self._found.damage[log] = bad_lines.summary()
 
     def _classified(self, raw: bytes, log: EntryKind, guarded: bool, bad_lines: _BadLines) -> LogEvent | Damaged | None:
-        """Classify a line that is no known event, looking no more closely than needed at what cannot be one."""
+        """Classify a line that is not a known event, with as little parsing as possible if it cannot be one."""
         if len(raw) >= MIN_EVENT_BYTES:
             return self._event(raw, log, guarded)
         known = self._short.get(raw, _NOT_CACHED)
         if known is not _NOT_CACHED:
             return known
         if bad_lines.count >= MAX_NAMED:
-            # It is counted and not named any more, so why it is none is of no matter.
+            # It is only counted, not named, so the reason does not matter.
             return None if raw.isspace() or (log is EntryKind.AUDIT_LOG and is_other_object(raw)) else _TOO_SHORT
         if log is EntryKind.AUDIT_LOG and is_other_object(raw):
             return None
@@ -191,21 +191,21 @@ class _LogReader:
         return found
 
     def _event(self, raw: bytes, log: EntryKind, guarded: bool) -> LogEvent | Damaged | None:
-        """Classify a line that was not seen before. The first of a seq is remembered as its event."""
+        """Classify a line that was not seen before, and record the first line with a seq as its event."""
         event = parse_line(raw, self._job_id, fallback_ms=self._fallback_ms)
         if event is None:
             if raw.strip() and log is EntryKind.EVENT_LOG:
-                return Damaged(DamageKind.BAD_LINE, "is no wire event: it has no seq")
+                return Damaged(DamageKind.BAD_LINE, "is not a wire event: it has no seq")
             return None
         if isinstance(event, Damaged):
             return event
         if event.seq > self._found.highest_seq:
             self._found.highest_seq = event.seq
         if guarded and any(needle in raw for needle in self._needles):
-            return Damaged(DamageKind.SECRET_IN_CLEAR, "holds the job's token or password in clear")
+            return Damaged(DamageKind.SECRET_IN_CLEAR, "contains the job's token or password in clear text")
         first = self._by_seq.setdefault(event.seq, event)
         if first.digest != event.digest:
-            return Damaged(DamageKind.CONFLICTING_LINES, f"has another content for seq {event.seq} than a line before")
+            return Damaged(DamageKind.CONFLICTING_LINES, f"has other content for seq {event.seq} than an earlier line")
         if first is event and event.payload.encode("utf-8") == raw:
             self._by_line[raw] = event
         return event
@@ -220,7 +220,7 @@ class _LogReader:
 
 
 class _BadLines:
-    """The lines of a log that may have been events: the first few with their reasons, the others counted."""
+    """The lines of a log that may have been events: the first few with their reasons, the others only counted."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -241,7 +241,7 @@ class _BadLines:
 
 
 class _KeptRun:
-    """Lines in a row that are kept: one piece of the log, which is stored as one, and not at all if all are blank."""
+    """Consecutive kept lines, stored as one piece of the log, or not at all if all are blank."""
 
     def __init__(self, log: EntryKind, content: bytes) -> None:
         self._log = log
@@ -250,13 +250,13 @@ class _KeptRun:
         self._blank = True
 
     def add(self, number: int, offset: int, count: int, *, blank: bool) -> None:
-        """Add the lines from a place on.
+        """Add consecutive lines.
 
         Args:
-            number: the first line's.
-            offset: where it begins.
-            count: how many there are.
-            blank: they are nothing but line breaks.
+            number: the number of the first line.
+            offset: the offset of the first line.
+            count: the number of lines.
+            blank: True if they are only line breaks.
         """
         if not self._count:
             self._first, self._begins, self._blank = number, offset, True
@@ -264,7 +264,7 @@ class _KeptRun:
         self._blank = self._blank and blank
 
     def finish(self, ends: int, form: FormBuilder, kept: list[KeptLine]) -> None:
-        """End the run before what begins at ``ends``."""
+        """End the run at the offset ``ends``."""
         if not self._count:
             return
         if self._blank:

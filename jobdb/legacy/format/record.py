@@ -1,6 +1,6 @@
-"""One record of the old registry, field by field.
+"""A record of the old registry, field by field.
 
-Made by `record_parser` from a file and by `database.job_row` from a row; rendered by the exporter and the drop-in
+Created by `record_parser` from a file and by `database.job_row` from a row; rendered by the exporter and the drop-in
 module. Pure: no file, clock or database.
 """
 
@@ -43,16 +43,16 @@ BROKER_FIELDS = ("host", "port", "tls", "username", "password")
 
 @dataclass(slots=True)
 class LegacyRecord:
-    """A legal record, field by field, with all that is needed to write it again as an equal JSON object.
+    """A valid record, field by field, with all that is needed to write it again as an equal JSON object.
 
     Attributes:
-        broker: host, port, tls, username and unknown fields, as they stand there; None for ``null``. No password.
-        broker_password: in clear; None when it is null or absent.
-        auth_token: in clear; None when it is null or absent. An empty text is kept as such and is no token.
+        broker: host, port, tls, username and unknown fields, unchanged; None for ``null``. Without the password.
+        broker_password: in clear text; None if null or absent.
+        auth_token: in clear text; None if null or absent. An empty string is kept as such and is not a token.
         created_ms, updated_ms: Unix milliseconds.
-        absent: names of optional fields that the record does not have; those of the broker as ``broker.tls``.
+        absent: the names of optional fields that the record does not have; those of the broker as ``broker.tls``.
         extra: unknown fields.
-        state: what an export added because the other fields cannot say it; no part of fingerprints.
+        state: the state added by an export because the other fields cannot express it; not part of fingerprints.
     """
 
     job_id: str
@@ -75,13 +75,13 @@ class LegacyRecord:
     state: State | None = None
 
     def fields(self) -> tuple[Json, ...]:
-        """Return all fields but the state, in the order of the constructor."""
+        """Return all fields except the state, in the order of the constructor."""
         return _fields_of(self)
 
     def fingerprint(self) -> bytes:
-        """Return every field in one canonical form: two records are equal, as JSON, when their fingerprints are.
+        """Return every field in a canonical form: two records are equal, as JSON, if their fingerprints are.
 
-        ``==`` would not do: to Python 1, 1.0 and true are equal.
+        ``==`` is not sufficient: in Python 1, 1.0 and True are equal.
         """
         return marshal.dumps(_fields_of(self), 2)
 

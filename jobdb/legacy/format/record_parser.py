@@ -1,8 +1,8 @@
-"""The parser of records: the bytes of ``<job_id>.json`` to a `LegacyRecord`, or the reason why they are none.
+"""The parser of records: converts the bytes of ``<job_id>.json`` to a `LegacyRecord`, or returns the damage.
 
-Called by the reader of source jobs and by the exporter, which looks at what is already there. Pure; never raises,
-whatever the bytes: what is not plainly a legal record is `Damaged` and is never guessed into a job. Records as the old
-scripts write them take a fast path, which a property test compares with the full checks.
+Called by the reader of source jobs and by the exporter, which reads existing files. Pure; never raises, whatever the
+bytes: a file that is not clearly a valid record is `Damaged`, and its job is never guessed. Records in the old scripts'
+format take a fast path, which a property test compares with the full checks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .timestamps import parse_time
 Json = Any
 
 MAX_RECORD_BYTES = 8 << 20
-"""Larger files are not read: the old scripts never wrote one, and memory is to stay bounded."""
+"""The maximum size of a record; the old scripts never wrote a larger one, and memory must stay bounded."""
 
 MAX_PROMPT_CHARS = 4 << 20
 MAX_INTEGER = 2**53 - 1
@@ -42,7 +42,7 @@ _MISSING = object()
 
 
 def safe_id(text: str) -> bool:
-    """Tell whether an id can be a file name and an MQTT topic level everywhere: 1 to 128 of ``A-Za-z0-9_.:@-``."""
+    """Return whether an id is safe as a file name and as an MQTT topic level: 1 to 128 of ``A-Za-z0-9_.:@-``."""
     return _SAFE_ID.fullmatch(text) is not None
 
 
@@ -54,7 +54,7 @@ def parse_record(raw: bytes, file_name: str) -> LegacyRecord | Damaged:
         file_name: its name, ``<job_id>.json``.
 
     Returns:
-        the record, or the damage. Never raises.
+        The record, or the damage. Never raises.
     """
     if len(raw) > MAX_RECORD_BYTES:
         return too_large(len(raw))
@@ -65,17 +65,17 @@ def parse_record(raw: bytes, file_name: str) -> LegacyRecord | Damaged:
 
 
 def too_large(size: int) -> Damaged:
-    """Return the damage of a file that is not even read."""
+    """Return the damage of a file that is too large to be read."""
     return Damaged(
         DamageKind.TOO_LARGE, f"{size:,} bytes are too much for a record; at most {MAX_RECORD_BYTES:,} are read"
     )
 
 
 def _parse_fast(document: dict[str, Json], file_name: str) -> LegacyRecord | None:
-    """Return the record of a document that has all fields of the format, as the old scripts write them, and no others.
+    """Return the record for a document with exactly the fields of the format, in the old scripts' form.
 
-    None for every other document, legal or not: `_parse_checked` decides about it. This is the fast path: it answers
-    nothing that `_parse_checked` would not answer.
+    None for any other document, valid or not: `_parse_checked` decides. This fast path never returns a record that
+    `_parse_checked` would not return.
     """
     if document.keys() != _KNOWN:
         return None
@@ -220,7 +220,7 @@ def _wrong_identity(document: Mapping[str, Json], file_name: str) -> Damaged | N
     if not safe_id(job_id):
         return Damaged(
             DamageKind.UNSAFE_ID,
-            f"job_id {quoted(job_id)} is no safe file name: 1 to 128 of A-Z a-z 0-9 _ . : @ -, and not . : @ - first",
+            f"job_id {quoted(job_id)} is not a safe file name: 1 to 128 of A-Z a-z 0-9 _ . : @ -, not . : @ - first",
         )
     if job_id + ".json" != file_name:
         return Damaged(DamageKind.WRONG_ID, f"job_id is {quoted(job_id)}, which is not the file's name")
@@ -234,7 +234,7 @@ def _wrong_status(document: Mapping[str, Json]) -> Damaged | None:
     if type(status) is not str:
         return _wrong_type("status", status, "a text")
     if status not in _STATUSES:
-        return Damaged(DamageKind.UNKNOWN_STATUS, f"status {quoted(status)} is none of {', '.join(JobStatus)}")
+        return Damaged(DamageKind.UNKNOWN_STATUS, f"status {quoted(status)} is not one of {', '.join(JobStatus)}")
     return None
 
 
@@ -244,7 +244,7 @@ def _time(document: Mapping[str, Json], name: str) -> int | Damaged:
         return _wrong_type(name, text, "a text")
     ms = parse_time(text)
     if ms is None:
-        return Damaged(DamageKind.BAD_TIME, f"{name} {quoted(text)} is no time of the form YYYY-MM-DDTHH:MM:SSZ")
+        return Damaged(DamageKind.BAD_TIME, f"{name} {quoted(text)} is not a time of the form YYYY-MM-DDTHH:MM:SSZ")
     return ms
 
 
@@ -335,7 +335,7 @@ _KINDS = {
 
 
 def _json(value: Json) -> str:
-    """Return a value as text to quote, of which only the beginning is shown."""
+    """Return a value as text for quoting, which shows only the beginning."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     return json.dumps(value)

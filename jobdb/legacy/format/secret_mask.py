@@ -1,7 +1,7 @@
-"""The masks of secrets in kept lines: a mark with the secret's name in the place of the secret.
+"""The masking of secrets in kept lines: each secret is replaced by a mark with its name.
 
-Called by the normalization (`mask`), by the rebuilding of logs (`unmask`) and by the reader of logs, which takes no
-line as an event that holds a secret in clear (`needles`). Pure.
+Called by the normalization (`mask`), by the rebuilding of logs (`unmask`) and by the reader of logs, which accepts no
+line as an event that contains a secret in clear text (`needles`). Pure.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import re
 from collections.abc import Mapping
 
 MIN_SECRET_CHARS = 4
-"""Shorter ones protect nothing, and would be found in every other line."""
+"""The minimum length of a masked secret: shorter ones protect nothing, and would match in many lines."""
 
 _MARK_BEGINS = b"\0{jobdb:"
 _UNESCAPED = re.compile(r"[ !#-\[\]-~]*")
-"""A text that JSON writes as it is."""
+"""A string that JSON does not escape."""
 
 _ANY_MARK = re.compile(rb"\0\{jobdb:[a-z_.]+:[0-9]\}\0")
 
 
 def mask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
-    """Return a kept line with a mark, which names the secret, in the place of each secret that it holds in clear."""
+    """Replace each secret that a kept line contains in clear text by a mark with the secret's name."""
     for name, secret in secrets.items():
         if secret and len(secret) >= MIN_SECRET_CHARS:
             for number, needle in enumerate(needles(secret)):
@@ -30,7 +30,7 @@ def mask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
 
 
 def unmask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
-    """Return the line as it was; in the place of a secret that is not given (None) it says "(left out)"."""
+    """Return the original line; a secret that is not given (None) is replaced by "(left out)"."""
     if _MARK_BEGINS not in raw:
         return raw
     for name, secret in secrets.items():
@@ -41,7 +41,7 @@ def unmask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
 
 
 def needles(secret: str) -> list[bytes]:
-    """Return a secret as it may stand in a line: as it is, and as JSON writes it with and without ASCII escapes."""
+    """Return the forms in which a secret may occur in a line: plain, and as JSON with and without ASCII escapes."""
     if _UNESCAPED.fullmatch(secret):
         return [secret.encode("ascii")]
     forms = dict.fromkeys((secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]))

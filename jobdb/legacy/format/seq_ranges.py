@@ -1,4 +1,4 @@
-"""Ranges of seqs: how gaps, log forms and skipped seqs are written shortly.
+"""Ranges of seqs: the compact form of gaps, log forms and skipped seqs.
 
 Called by the readers of logs and states, and by the verification for row ids. Pure.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class SeqRange(NamedTuple):
-    """Seqs from the first to the last, both included. Its text is ``5`` or ``5-9``."""
+    """A range of seqs, both ends included. Its text is ``5`` or ``5-9``."""
 
     first: int
     last: int
@@ -20,7 +20,7 @@ class SeqRange(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> SeqRange:
-        """Return the range of a text as `__str__` makes it."""
+        """Parse a range in the format of `__str__`."""
         first, _, last = text.partition("-")
         return cls(int(first), int(last or first))
 
@@ -30,7 +30,7 @@ class SeqRange(NamedTuple):
 
 
 def consecutive_ranges(numbers: Iterable[int]) -> Iterator[SeqRange]:
-    """Return ascending numbers, which may repeat, as ranges without gaps."""
+    """Yield ascending numbers, which may repeat, as ranges without gaps."""
     first = last = None
     for number in numbers:
         if first is None or last is None:
@@ -44,7 +44,7 @@ def consecutive_ranges(numbers: Iterable[int]) -> Iterator[SeqRange]:
 
 
 def missing_ranges(seqs: Iterable[int]) -> list[SeqRange]:
-    """Return what is missing before and between ascending seqs, counted from 1."""
+    """Return the ranges missing before and between ascending seqs, counted from 1."""
     expected = 1
     gaps = []
     for seq in seqs:
@@ -55,10 +55,10 @@ def missing_ranges(seqs: Iterable[int]) -> list[SeqRange]:
 
 
 def intersect_ranges(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> list[SeqRange]:
-    """Return the seqs that lie in both of two lists of ascending ranges, as ranges.
+    """Return the intersection of two lists of ascending ranges.
 
     Args:
-        one, other: pairs of first and last; also lists, as JSON has them.
+        one, other: pairs of first and last; may be lists, as in JSON.
     """
     found = []
     first = second = 0

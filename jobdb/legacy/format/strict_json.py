@@ -1,4 +1,4 @@
-"""A strict JSON decoder for records and log lines: an object, or the kind of damage; never an exception.
+"""A strict JSON decoder for records and log lines, which returns an object or the damage and never raises.
 
 Called by the parsers of records and log lines. Pure. Python's own decoder accepts duplicate keys, NaN, UTF-16 and
 nesting of any depth; here each is a kind of damage.
@@ -23,14 +23,14 @@ _CUT_TOKEN = re.compile(r"t|tr|tru|f|fa|fal|fals|n|nu|nul|-|[.]|[eE][+-]?|\\\\u[
 
 
 class _DuplicateKey(Exception):
-    """Carries the key out of the decoder."""
+    """Raised in the decoder with a duplicate key."""
 
 
-class _NoNumber(Exception):
-    """Carries NaN or Infinity out of the decoder."""
+class _NotANumber(Exception):
+    """Raised in the decoder with NaN or Infinity."""
 
 
-class _Infinite(Exception):
+class _InfiniteNumber(Exception):
     """Raised for a number that is valid JSON and would be infinite in a double."""
 
 
@@ -46,13 +46,13 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def _refuse_constant(name: str) -> Json:
-    raise _NoNumber(name)
+    raise _NotANumber(name)
 
 
 def _finite(literal: str) -> float:
     number = float(literal)
     if math.isinf(number):
-        raise _Infinite
+        raise _InfiniteNumber
     return number
 
 
@@ -63,7 +63,7 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
     """Parse one JSON object in UTF-8.
 
     Returns:
-        the object, or the damage. Never raises.
+        The object, or the damage. Never raises.
     """
     text = _text(raw)
     if isinstance(text, Damaged):
@@ -71,24 +71,24 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
     try:
         value = _decoded(text)
     except json.JSONDecodeError as error:
-        return _syntax(text, error)
+        return _syntax_damage(text, error)
     except _DuplicateKey as error:
-        return Damaged(DamageKind.DUPLICATE_KEY, f"the key {quoted(str(error))} stands there twice")
-    except _NoNumber as error:
-        return Damaged(DamageKind.NOT_A_NUMBER, f"it holds {error}, which is no JSON number")
-    except _Infinite:
-        return Damaged(DamageKind.HUGE_NUMBER, "it holds a number beyond what a double can carry")
+        return Damaged(DamageKind.DUPLICATE_KEY, f"the key {quoted(str(error))} occurs twice")
+    except _NotANumber as error:
+        return Damaged(DamageKind.NOT_A_NUMBER, f"it contains {error}, which is not a JSON number")
+    except _InfiniteNumber:
+        return Damaged(DamageKind.HUGE_NUMBER, "it contains a number beyond the range of a double")
     except RecursionError:
         return _too_deep()
     except ValueError:
-        return Damaged(DamageKind.HUGE_NUMBER, "it holds a number of thousands of digits")
+        return Damaged(DamageKind.HUGE_NUMBER, "it contains a number with thousands of digits")
     if type(value) is not dict:
-        return Damaged(DamageKind.NOT_AN_OBJECT, "it holds JSON, but no object")
+        return Damaged(DamageKind.NOT_AN_OBJECT, "it is JSON, but not an object")
     return _check_rare_damage(raw, value) or value
 
 
 def json_equal(one: bytes, other: bytes) -> bool:
-    """Tell whether two texts are equal JSON objects."""
+    """Return whether two texts are equal JSON objects."""
     if one == other:
         return not isinstance(parse_object(one), Damaged)
     first, second = parse_object(one), parse_object(other)
@@ -98,7 +98,7 @@ def json_equal(one: bytes, other: bytes) -> bool:
 
 
 def _decoded(text: str) -> Json:
-    """Decode as ``JSONDecoder.decode`` does, which looks for white space around the text where there is hardly any."""
+    """Decode as ``JSONDecoder.decode`` does, but without its search for white space, which is rarely there."""
     if text[0] == "{":
         value, end = _DECODER.raw_decode(text)
         if end == len(text):
@@ -118,11 +118,11 @@ def _text(raw: bytes) -> str | Damaged:
     if text[0] == "\ufeff":
         return Damaged(DamageKind.BYTE_ORDER_MARK, "it begins with a byte order mark, which JSON does not allow")
     if "\0" in text:
-        return _with_zeros(raw)
+        return _zero_bytes_damage(raw)
     return text
 
 
-def _with_zeros(raw: bytes) -> Damaged:
+def _zero_bytes_damage(raw: bytes) -> Damaged:
     zeros = raw.count(0)
     if zeros == len(raw):
         return Damaged(
@@ -135,19 +135,19 @@ def _with_zeros(raw: bytes) -> Damaged:
     )
 
 
-def _syntax(text: str, error: json.JSONDecodeError) -> Damaged:
+def _syntax_damage(text: str, error: json.JSONDecodeError) -> Damaged:
     if not text.strip(" \t\r\n"):
-        return Damaged(DamageKind.EMPTY, "it holds nothing but white space")
+        return Damaged(DamageKind.EMPTY, "it contains only white space")
     rest = text[error.pos :]
     if not rest.strip(" \t\r\n") or error.msg.startswith("Unterminated string") or _CUT_TOKEN.fullmatch(rest):
         return Damaged(DamageKind.CUT_SHORT, f"it is cut short after {len(text):,} characters")
-    return Damaged(DamageKind.NOT_JSON, f"it is no JSON from line {error.lineno}, column {error.colno} on")
+    return Damaged(DamageKind.NOT_JSON, f"it is not valid JSON from line {error.lineno}, column {error.colno} on")
 
 
 def _check_rare_damage(raw: bytes, value: dict[str, Json]) -> Damaged | None:
-    """Return damage that few records have; each check comes behind a look at the bytes that most pass."""
+    """Return the rarer kinds of damage; each check follows a cheap test of the bytes, which most records pass."""
     if b"\\u" in raw and _SURROGATE_ESCAPE.search(raw) and not _encodes(value):
-        return Damaged(DamageKind.LONE_SURROGATE, "it holds half of a surrogate pair, which is no text")
+        return Damaged(DamageKind.LONE_SURROGATE, "it contains half of a surrogate pair, which is not text")
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth_over(value, MAX_DEPTH):
         return _too_deep()
     return None

@@ -1,6 +1,6 @@
 """Times of the old registry: ``YYYY-MM-DDTHH:MM:SSZ`` to Unix milliseconds and back.
 
-Called by the parsers of records and log lines, and by whoever renders or reports a time. Pure.
+Called by the parsers of records and log lines, and by modules that render or report a time. Pure.
 """
 
 from __future__ import annotations
@@ -36,6 +36,6 @@ def _minute_ms(text: str) -> int | None:
 
 
 def format_time(ms: int) -> str:
-    """Return Unix milliseconds as ``YYYY-MM-DDTHH:MM:SSZ``, without fractions: the old scripts know none."""
+    """Return Unix milliseconds as ``YYYY-MM-DDTHH:MM:SSZ``, without fractions, which the old scripts do not know."""
     moment = _EPOCH + timedelta(seconds=ms // 1000)
     return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -1,6 +1,6 @@
 """The batch writer: writes planned jobs, the new ones of a batch statement by statement, the others job by job.
 
-Called by the importer inside its transaction; has the verification read back what it wrote.
+Called by the importer inside its transaction; calls the verification to read back the written rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEY_PARAMETERS = ("job", "sealed", "kid", "created_ms", "expires_ms", "revoked_m
 ORIGIN_PARAMETERS = ("job", *OriginValues._fields)
 LINE_PARAMETERS = ("job", *LineValues._fields)
 EVENT_PARAMETERS = ("job", *EventValues._fields)
-"""The parameters of the statements that insert, in their order there: SQLite binds them as they are."""
+"""The parameters of the insert statements, in their order: SQLite binds them as they are."""
 
 
 class BatchWriter:
@@ -46,10 +46,10 @@ class BatchWriter:
         self._verification = verification
 
     def write(self, batch: Sequence[Planned]) -> None:
-        """Write the jobs of a batch whose plans write at all, and have them read back.
+        """Write the jobs of a batch whose plans require it, and verify them.
 
         Raises:
-            StorageFailed: they are not there as they should be.
+            StorageFailed: the rows read back differ from those to be written.
         """
         new = [source for source, plan in batch if plan.is_new]
         if new:
@@ -120,7 +120,7 @@ class BatchWriter:
         write_state(self._tx, self._sealer, row, source.state)
 
     def _sealed_tokens(self, jobs: Sequence[NormalizedJob], kids: Sequence[int | None]) -> Iterator[bytes]:
-        """Return the sealed tokens of the jobs that have a key, in order; a placeholder where nobody has it."""
+        """Yield the sealed tokens of the jobs that have a key, in order; a placeholder if nobody has it."""
         secrets = [
             (job.token or placeholder_token(), token_binding(job.job_id, kid))
             for job, kid in zip(jobs, kids, strict=True)
@@ -129,7 +129,7 @@ class BatchWriter:
         return iter(self._sealer.seal_many(secrets))
 
     def _sealed_passwords(self, jobs: Sequence[NormalizedJob]) -> Iterator[bytes]:
-        """Return the sealed passwords of the jobs that have one, in order."""
+        """Yield the sealed passwords of the jobs that have one, in order."""
         return iter(
             self._sealer.seal_many(
                 [(job.password, password_binding(job.job_id)) for job in jobs if job.password is not None]

@@ -1,9 +1,9 @@
-"""The batches of an import: jobs in the order of their creation, with bounded memory.
+"""The batches of an import: jobs in order of creation, with bounded memory.
 
-Called by the importer: a claim takes the job that was recorded first, and a folder lists its files in no order at all.
-What fits into memory at once is sorted there. Of a larger registry each batch is sorted, and the pending jobs, for
-which the order matters, wait for the end: their ids are sorted by time, on disk, and they are read when it is their
-turn. That also keeps the reader processes at work while the last jobs are written.
+Called by the importer: a claim takes the job that was recorded first, but a folder lists its files in no particular
+order. A registry that fits into memory is sorted there. In a larger one each batch is sorted, and the pending jobs, for
+which the order matters, are deferred: their ids are sorted by time on disk, and they are read in that order at the end.
+This also keeps the reader processes busy while the last jobs are written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_BATCH_JOBS = 250
 MAX_BATCH_BYTES = 16 << 20
 RUN_LENGTH = 20_000
 _TIME_OFFSET_MS = 10**14
-"""Added to every time, which makes it positive: so times sort as text."""
+"""An offset that makes every time positive, so that times sort as text."""
 
 _TIME_DIGITS = 16
 
@@ -35,13 +35,13 @@ def ordered_batches(
     max_jobs: int = MAX_BATCH_JOBS,
     max_bytes: int = MAX_BATCH_BYTES,
 ) -> Iterator[list[NormalizedJob]]:
-    """Return the jobs in batches, each in the order of creation, and the pending jobs of all batches in that order too.
+    """Yield the jobs in batches, each in order of creation, and the pending jobs of all batches in that order too.
 
     Args:
-        jobs: all jobs, in any order. Pending ones may be deferred already, where more are to come than fit at once.
-        read_deferred: reads deferred jobs, by their ids.
-        max_jobs: how many jobs a batch has at most.
-        max_bytes: how much memory the files of a batch may take.
+        jobs: all jobs, in any order. Pending ones may already be deferred if not all jobs fit into memory.
+        read_deferred: reads deferred jobs by their ids.
+        max_jobs: the maximum number of jobs in a batch.
+        max_bytes: the maximum memory for the files of a batch.
     """
     with ExitStack() as stack:
         deferred = _ExternalSort(stack)
@@ -67,7 +67,7 @@ def _divert_deferred(jobs: Iterable[NormalizedJob | DeferredJob], deferred: _Ext
 
 
 def _batches(jobs: Iterable[NormalizedJob], max_jobs: int, max_bytes: int) -> Iterator[list[NormalizedJob]]:
-    """Return full batches, and at the end one that is not full."""
+    """Yield full batches, and a last one that may not be full."""
     batch: list[NormalizedJob] = []
     size = 0
     for job in jobs:
@@ -91,7 +91,7 @@ def _by_creation(jobs: Iterable[NormalizedJob]) -> list[NormalizedJob]:
 
 
 class _ExternalSort:
-    """A sort of job ids by time, and then by themselves, in runs on disk."""
+    """An external merge sort of job ids by time and id, with runs on disk."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack

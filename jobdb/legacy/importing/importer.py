@@ -1,7 +1,7 @@
 """The import of an old registry: under its lock, in one transaction, verified before the commit, repeatable.
 
-Called by the command line and by applications that have a Registry. Reads the folder, never writes to it. Everything
-that is not plainly legal is named in the report and left where it is.
+Called by the command line and by applications that have a Registry. Reads the folder and never writes to it. Every file
+that is not clearly valid is named in the report and left in place.
 """
 
 from __future__ import annotations
@@ -58,24 +58,24 @@ def import_registry(
     lock_timeout_sec: float = DEFAULT_LOCK_TIMEOUT_SEC,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Import an old registry into the database. Importing it again imports what has changed since.
+    """Import an old registry into the database. Importing it again imports the changes since then.
 
     Args:
         registry: the registry to import to.
         directory: the workspace (``.mam/jobs`` or ``.hermes/jobs`` is found in it) or the folder of records itself.
-        dry_run: write nothing, and report what would be done.
-        allow_damaged: damaged files do not make the report's ``ok`` false.
+        dry_run: True to write nothing and only report what would be done.
+        allow_damaged: True if damaged files should not make the report's ``ok`` False.
         lock_timeout_sec: how long to wait for the old registry's lock, in seconds.
-        progress: called with the number of records that are done and of all there are.
+        progress: called with the number of records done and the total.
 
     Returns:
-        The report, with a row per file that says the outcome and the reason.
+        The report, with the outcome and the reason for each file.
 
     Raises:
         InvalidInput: there is no registry, or more than one.
-        Busy: the old registry's lock, or the database, was held by somebody else for too long.
+        Busy: the old registry's lock, or the database, was held by another process for too long.
         KeyProblem: the master key cannot be used.
-        Unusable: the folder or its lock cannot be read, or the disk failed. Nothing was written then.
+        Unusable: the folder or its lock cannot be read, or the disk failed. Nothing was written.
 
     Example:
         with Registry.open("sqlite:///jobs.db") as registry:
@@ -107,7 +107,7 @@ def _refuse_unlocked_writer(lock: RegistryLock) -> None:
 
 
 class _Import:
-    """One run of an import."""
+    """A run of an import."""
 
     def __init__(
         self, tx: Transaction, vault: Vault, layout: Layout, report: ImportReport, *, stores_nul: bool
@@ -124,7 +124,7 @@ class _Import:
         self._event_logs_read = 0
 
     def import_all(self, progress: Progress) -> None:
-        """Import all there is; in a dry run, do all but the writing."""
+        """Import everything; in a dry run, do everything except writing."""
         with open_reader(self._layout) as reader:
             total = count_records(self._layout)
             jobs = self._legal_jobs(reader.read(self._record_names(), defer_pending=total > MAX_BATCH_JOBS))
@@ -143,10 +143,10 @@ class _Import:
         progress(total, total)
 
     def _legal_jobs(self, results: Iterable[tuple[str, ReadResult]]) -> Iterator[NormalizedJob | DeferredJob]:
-        """Return the legal records among files; the others go into the report."""
+        """Yield the valid records among the files; report the others."""
         for name, result in results:
             if not self._accepts_nul and isinstance(result, NormalizedJob) and result.unpack_values().contains_nul():
-                result = Damaged(DamageKind.NOT_HELD, "it holds a NUL character, which PostgreSQL cannot store")
+                result = Damaged(DamageKind.NOT_HELD, "it contains a NUL character, which PostgreSQL cannot store")
             if isinstance(result, Damaged):
                 self._report_damage(name, result)
                 self._done += 1
@@ -154,7 +154,7 @@ class _Import:
                 yield result
 
     def _record_names(self) -> Iterator[str]:
-        """Return the names of the records; the other entries of their folder are counted or reported."""
+        """Yield the names of the records; count or report the other entries of their folder."""
         for name in list_jobs_folder(self._layout):
             if name.endswith(RECORD_SUFFIX):
                 yield name
@@ -173,7 +173,7 @@ class _Import:
             yield job
 
     def _plan(self, source: NormalizedJob) -> Planned:
-        """Return a job, with the token that it keeps, and what is to be done with it."""
+        """Return a job, with the token that it keeps, and the plan for it."""
         row = find_job(self._tx, source.job_id) if self._verification.jobs_before else None
         if row is None:
             return source, self._plan_new(source)
@@ -184,17 +184,20 @@ class _Import:
         return kept, plan_existing(kept, row, digests, self._vault, keeps_token=keeps_token, ahead=ahead)
 
     def _plan_new(self, source: NormalizedJob) -> Plan:
-        """Plan a job that is not there as new, unless it is pruned: it must not come back to life with its tokens."""
+        """Plan a missing job as new, unless it was pruned: it must not be restored with its tokens."""
         if not self._has_tombstones:
             return NEW_JOB
         tombstone = self._tx.one(TOKENS.tombstone, job_id=source.job_id)
-        if tombstone is None or source.unpack_values().job.updated_ms > tombstone[1]:
+        if tombstone is None:
+            return NEW_JOB
+        _unremembered, pruned_ms = tombstone
+        if source.unpack_values().job.updated_ms > pruned_ms:
             return NEW_JOB
         return Plan(Outcome.SKIPPED, "it was here and is pruned, and its record has not changed since", None)
 
     @cached_property
     def _has_tombstones(self) -> bool:
-        """Tell whether any job was ever pruned here."""
+        """True if any job was ever pruned here."""
         return self._tx.one(LEGACY.legacy_tombstones) is not None
 
     def _report_job(self, source: NormalizedJob, plan: Plan) -> None:
@@ -218,7 +221,7 @@ class _Import:
         self._report.add(ReportRow(printable_name(path), Outcome.DAMAGED, damaged.reason, job_id, damage=damaged.kind))
 
     def _report_orphan_logs(self) -> None:
-        """Report the logs to which no record belongs: no event log is one if as many were read as were listed."""
+        """Report logs without a record; if as many event logs were read as listed, no event log is such a log."""
         if self._event_logs_read != self._event_logs_listed:
             for name in list_jobs_folder(self._layout):
                 if classify(name) is EntryKind.EVENT_LOG:

@@ -1,11 +1,11 @@
-"""The normalization: a source job to the values that are stored of it, proven against its files.
+"""The normalization: converts a source job to the values to store, and verifies them against its files.
 
 Called where source jobs are read, in this process or in a reader process, and by the plan (`replace_key`). Runs once
-per job: the large tuples are made by ``_make``, in the order of their fields, which takes a fifth of the time that
-keywords take.
+per job: the large tuples are created with ``_make``, in the order of their fields, which takes a fifth of the time of
+keyword arguments.
 
-The proof is the first half of the import's verification: turned back, the values are the record and, byte for byte,
-the logs that were read. The second half, that the database holds these values, is in ``verification.py``.
+This is the first half of the import's verification: converted back, the values must equal the record and, byte for
+byte, the logs that were read. The second half, that the database has these values, is in ``verification.py``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .trust import Trust
 Json = Any
 
 _ABSENT_IN_BROKER = frozenset({"broker.tls", "broker.username"})
-"""Absent names that the stored broker says by itself."""
+"""The absent names that the stored broker itself shows."""
 
 _TERMINAL = frozenset(status.value for status in JobStatus if status.terminal)
 _USUAL_BROKER = frozenset({"host", "port", "tls", "username"})
@@ -45,9 +45,9 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circ
 
 
 def normalize_job(source: SourceJob) -> NormalizedJob | Damaged:
-    """Return a job as the values that are stored of it; `Damaged` if they would not be the job.
+    """Return a job as the values to store; `Damaged` if they do not reproduce the job.
 
-    `Damaged` answers a mistake of ours that nobody knows of: better one job named than one job changed.
+    `Damaged` here means an unknown bug: it is better to report a job than to change it.
     """
     record, logs = source.record, source.logs
     events = logs.events
@@ -60,11 +60,9 @@ def normalize_job(source: SourceJob) -> NormalizedJob | Damaged:
     job, spec, origin = _job_values(source, trust), _spec_values(record), _origin_values(source, trust)
     again = record_from_values(job, spec, origin.absent, origin.record_seq, token, password)
     if not records_equal(record, again):
-        return Damaged(DamageKind.NOT_HELD, "the database cannot hold it so that it stays the same; please report this")
+        return Damaged(DamageKind.NOT_HELD, "the database cannot store it without a change; please report this")
     if source.digests and not _logs_round_trip(record, origin, events, lines, source.digests):
-        return Damaged(
-            DamageKind.NOT_HELD, "the database cannot hold its logs so that they stay the same; please report"
-        )
+        return Damaged(DamageKind.NOT_HELD, "the database cannot store its logs without a change; please report this")
     return NormalizedJob._make(
         (
             record.job_id,
@@ -94,15 +92,15 @@ def replace_key(
     no_token_reason: NoTokenReason | None = None,
     note: str,
 ) -> NormalizedJob:
-    """Return the job with another key than its record has: the one that is in the database already.
+    """Return the job with its record's key replaced by the one that is already in the database.
 
     Args:
         source: the job.
         kid: the key's version.
-        token: in clear; None for one that nobody has.
-        revoked_ms: of a revoked one, Unix milliseconds.
-        no_token_reason: why nobody has it, if the import made it.
-        note: what the report says of it.
+        token: the key in clear text; None for one that nobody has.
+        revoked_ms: when it was revoked, Unix milliseconds; None if it was not.
+        no_token_reason: why nobody has it, if the import created it.
+        note: the sentence about it in the report.
     """
     stored = source.unpack_values()
     lines = stored.lines
@@ -121,7 +119,7 @@ def replace_key(
 
 
 def _state_beyond(state: State, events: Sequence[LogEvent]) -> State | None:
-    """Return the state without an attempt that the events say too, or are beyond."""
+    """Return the state without its attempt if the events show the same or a higher one."""
     if state.get("attempt", 0) > max((event.attempt or 0 for event in events), default=0):
         return state
     rest = {name: value for name, value in state.items() if name != "attempt"}
@@ -129,7 +127,7 @@ def _state_beyond(state: State, events: Sequence[LogEvent]) -> State | None:
 
 
 def records_equal(one: LegacyRecord, other: LegacyRecord) -> bool:
-    """Tell whether two records are equal, types included, where their other texts and numbers are the same objects."""
+    """Return whether two records are equal, types included, given that their other values are the same objects."""
     return one.fields() == other.fields() and (
         marshal.dumps((one.broker, one.expected_artifacts, one.extra), 2)
         == marshal.dumps((other.broker, other.expected_artifacts, other.extra), 2)
@@ -183,7 +181,7 @@ def _job_values(source: SourceJob, trust: Trust) -> JobValues:
 
 
 def _terminal_seq(source: SourceJob) -> int:
-    """Return the seq of the event that ended the job; without one, the last seq there is."""
+    """Return the seq of the event that ended the job, or the last seq if there is none."""
     for event in source.logs.events:
         if event.event == source.record.status:
             return event.seq

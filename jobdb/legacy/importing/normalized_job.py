@@ -1,10 +1,10 @@
-"""A job of the old registry as the values that are stored of it, and their packed form.
+"""A job of the old registry as the values to store, and their packed form.
 
-Made by the normalization, in this process or in a reader process; what the importer plans, writes and verifies.
+Created by the normalization, in this process or in a reader process; planned, written and verified by the importer.
 
-All values are plain, so that they go from process to process as they are. `marshal`, which packs them because it is by
-far the fastest, refuses named tuples and enums: `StoredValues.pack` and ``reader_protocol.py`` convert, and enums that
-cross the pipe are held as their values.
+All values are plain, so that they can pass between processes. They are packed with `marshal`, which is by far the
+fastest but refuses named tuples and enums: `pack_values` and ``reader_protocol.py`` convert them, and enums that cross
+the pipe are stored as their values.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CLAIM = _KEY + len(KeyValues._fields)
 
 
 class StoredRows(NamedTuple):
-    """The values that are stored of a job as plain rows, for writing them: each row is one of the named tuples."""
+    """The values to store for a job as plain rows: each row has the fields of one of the named tuples."""
 
     job: tuple[Json, ...]
     spec: tuple[Json, ...]
@@ -49,7 +49,7 @@ class StoredRows(NamedTuple):
 
 
 class StoredValues(NamedTuple):
-    """The values that are stored of a job, with names. Its events are by seq, its kept lines by log and number."""
+    """The values to store for a job as named tuples; events are in order of seq, kept lines of log and number."""
 
     job: JobValues
     spec: SpecValues
@@ -60,25 +60,25 @@ class StoredValues(NamedTuple):
 
     @property
     def events(self) -> list[EventValues]:
-        """Return its events with names."""
+        """Its events as named tuples."""
         return [EventValues._make(row) for row in self.event_rows]
 
     @property
     def lines(self) -> list[LineValues]:
-        """Return its kept lines with names."""
+        """Its kept lines as named tuples."""
         return [LineValues._make(row) for row in self.line_rows]
 
     def record(self, token: str | None, password: str | None) -> LegacyRecord:
         """Return the record that was read.
 
         Args:
-            token: in clear.
-            password: the broker's, in clear.
+            token: the token, in clear text.
+            password: the broker's password, in clear text.
         """
         return record_from_values(self.job, self.spec, self.origin.absent, self.origin.record_seq, token, password)
 
     def contains_nul(self) -> bool:
-        """Tell whether a text holds a NUL character, which PostgreSQL cannot store."""
+        """Return whether a string contains a NUL character, which PostgreSQL cannot store."""
         job = self.job
         return any("\0" in text for text in (self.spec.prompt, job.agent, job.agent_session or "", job.topic_prefix))
 
@@ -91,27 +91,27 @@ def pack_values(
     events: Sequence[EventValues | LogEvent],
     lines: Sequence[LineValues],
 ) -> bytes:
-    """Return the values of an unclaimed job in one canonical form.
+    """Return the values of an unclaimed job in a canonical form.
 
     Args:
         job, spec, origin, key: its columns.
-        events: by seq; of events out of logs the columns alone are packed.
-        lines: by log and number.
+        events: in order of seq; for events from logs only the columns are packed.
+        lines: in order of log and number.
     """
     values = job + spec + origin + key + UNCLAIMED
     return pack_rows(values, [event[:_EVENT_COLUMNS] for event in events], [tuple(line) for line in lines])
 
 
 def pack_rows(values: tuple[Json, ...], events: list[tuple[Json, ...]], lines: list[tuple[Json, ...]]) -> bytes:
-    """Return rows of the database in the form of `pack_values`, for comparing.
+    """Return rows of the database in the form of `pack_values`, for comparison.
 
-    marshal, in the version without references, writes equal values of equal types as equal bytes. ``==`` would take
-    1, 1.0 and true for the same.
+    marshal, in the version without references, writes equal values of equal types as equal bytes. ``==`` would treat
+    1, 1.0 and True as equal.
 
     Args:
-        values: of `STORED_COLUMNS`.
-        events: of the fields of `EventValues`, by seq.
-        lines: of the fields of `LineValues`, by log and number.
+        values: the values of `STORED_COLUMNS`.
+        events: the fields of `EventValues`, in order of seq.
+        lines: the fields of `LineValues`, in order of log and number.
     """
     return marshal.dumps((values, events, lines), 2)
 
@@ -120,16 +120,16 @@ class NormalizedJob(NamedTuple):
     """A job of the old registry, ready to be stored.
 
     Attributes:
-        bytes_read: how much memory its files took, for keeping what is read at once within bounds.
-        packed: its `StoredValues`, packed. Secrets that stood in lines are masked.
-        token: in clear; None when the record has none, or an empty one.
-        password: the broker's, in clear.
-        notes: what is unusual and harmless, a sentence each.
-        damage: files beside the record that could not be imported as a whole.
-        event_count: how many events it has.
-        has_event_log: an event log was read.
-        state: what the record's other members cannot say; its attempt only if the events do not say it.
-        trust_note: how far its events are trusted, where that is not by a sound token.
+        bytes_read: the memory that its files took, for limiting how much is read at once.
+        packed: its `StoredValues`, packed. Secrets in lines are masked.
+        token: in clear text; None if the record has none, or an empty one.
+        password: the broker's password, in clear text.
+        notes: unusual but harmless observations, a sentence each.
+        damage: the files other than the record that could not be imported completely.
+        event_count: the number of its events.
+        has_event_log: True if an event log was read.
+        state: the state that the record's other fields cannot express; its attempt only if the events do not show it.
+        trust_note: how far its events are trusted, if it has no sufficient token.
         warning: the same as a value of `TrustWarning`, or empty.
     """
 
@@ -152,14 +152,14 @@ class NormalizedJob(NamedTuple):
         return f"<NormalizedJob {self.job_id}>"
 
     def unpack_rows(self) -> StoredRows:
-        """Return the values that are stored of it, as plain rows: for each job of a large import."""
+        """Return the values to store as plain rows, which is fast enough for each job of a large import."""
         values, events, lines = marshal.loads(self.packed)
         return StoredRows._make(
             (values[:_SPEC], values[_SPEC:_ORIGIN], values[_ORIGIN:_KEY], values[_KEY:_CLAIM], events, lines)
         )
 
     def unpack_values(self) -> StoredValues:
-        """Return the values that are stored of it, with names: for the jobs that need a closer look."""
+        """Return the values to store as named tuples, for the jobs that need closer inspection."""
         values, events, lines = marshal.loads(self.packed)
         return StoredValues(
             JobValues._make(values[:_SPEC]),
@@ -172,7 +172,7 @@ class NormalizedJob(NamedTuple):
 
 
 class DeferredJob(NamedTuple):
-    """A pending job whose turn is at the end: nothing but its record was read, and it will be read again."""
+    """A pending job that is deferred to the end: only its record was read, and it will be read again."""
 
     job_id: str
     created_ms: int

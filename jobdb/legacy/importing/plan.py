@@ -1,7 +1,7 @@
-"""The plan for one job of the old registry, given what the database has of it.
+"""The plan for a job of the old registry, given its state in the database.
 
-Called by the importer, for dry runs too: a plan is made without writing, and the batch writer does what it says. The
-rule is that nothing newer is overwritten, nothing that ended comes back to life, and nothing is guessed.
+Called by the importer, for dry runs too: planning writes nothing, and the batch writer executes the plan. The rule is
+that nothing newer is overwritten, no ended job becomes active again, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from ..report import Outcome
 from .normalization import replace_key
 from .normalized_job import NormalizedJob, StoredValues
 
-_IMPORTED, _UPDATED = Outcome.IMPORTED, Outcome.UPDATED  # a look-up in an enumeration is slow, and these are many
+_IMPORTED, _UPDATED = Outcome.IMPORTED, Outcome.UPDATED  # a look-up in an enumeration is slow, and there are many
 
 
 @dataclass(slots=True)
 class Plan:
-    """The plan for one job.
+    """The plan for a job.
 
     Attributes:
         outcome: imported, updated, unchanged or skipped.
         reason: why, for a job that is not imported.
-        row_id: the job's row id in the database; None for one that is not there.
-        new_events: of a job that is there: those of its logs that the database does not have.
-        only_logs: the record is the same, and the job has changed here: nothing but its logs is added to.
-        keeps_token: the record has lost its token: the one here stays.
+        row_id: the job's row id in the database; None for a new job.
+        new_events: for an existing job, the events in its logs that the database does not have.
+        only_logs: True if the record is the same and the job has changed here, so that only events are added.
+        keeps_token: True if the record has lost its token, so that the one in the database is kept.
         stored_kid: the version of the job's current token in the database; 0: it has none.
     """
 
@@ -48,29 +48,29 @@ class Plan:
 
     @property
     def is_new(self) -> bool:
-        """Tell whether the job is to be inserted."""
+        """True if the job is to be inserted."""
         return self.outcome is _IMPORTED
 
     @property
     def writes(self) -> bool:
-        """Tell whether anything is to be written."""
+        """True if anything is to be written."""
         return self.outcome is _IMPORTED or self.outcome is _UPDATED
 
 
 NEW_JOB = Plan(Outcome.IMPORTED, "", None)
-"""For a job that the database does not have."""
+"""The plan for a job that the database does not have."""
 
 
 def keep_token(source: NormalizedJob, row: JobRow, vault: Vault) -> NormalizedJob:
-    """Return the job with the token that it has here, if its record has none any more; else the job as it is.
+    """Return the job with its token from the database if its record has lost it; otherwise the job as it is.
 
-    Whoever takes the token out of a file must not turn signing off for the job.
+    Removing the token from a file must not turn off signing for the job.
     """
     if row.token is None:
         return source
     kid = KeyValues._make(source.unpack_rows().key).kid or 0
     if source.token:
-        # The state is gone from the record: its token is still of the version that it came as.
+        # The record has lost its state: its token still has the version with which it was imported.
         if kid >= row.kid or row.kid != row.imported_kid:
             return source
         return replace_key(source, row.kid, token=source.token, note=source.trust_note)
@@ -105,11 +105,11 @@ def plan_existing(
 
     Args:
         source: the job in the old registry.
-        row: the job here.
-        digests: of its events here, by seq.
-        vault: unseals what the job has here.
-        keeps_token: the job's token is the one here.
-        ahead: what its state says beyond what is known here; empty if nothing.
+        row: the job in the database.
+        digests: the digests of its events in the database, by seq.
+        vault: unseals the job's secrets in the database.
+        keeps_token: True if the job's token is the one in the database.
+        ahead: why its state is newer than the database; empty if it is not.
     """
     stored = source.unpack_values()
     here, there = record_from_row(row, vault), stored.record(source.token, source.password)
@@ -137,7 +137,7 @@ def plan_existing(
 
 def _same_logs(stored: StoredValues, row: JobRow, digests: Mapping[int, bytes]) -> bool:
     if not row.imported:
-        # Registered here and exported: the logs hold nothing that is not here already.
+        # Registered here and exported: the logs contain nothing that is not here already.
         return not _has_new_events(stored, digests)
     origin = stored.origin
     return (row.event_digest == origin.event_digest and row.audit_digest == origin.audit_digest) or (
@@ -146,20 +146,20 @@ def _same_logs(stored: StoredValues, row: JobRow, digests: Mapping[int, bytes]) 
 
 
 def _has_new_events(stored: StoredValues, digests: Mapping[int, bytes]) -> bool:
-    """Tell whether the logs hold events that are not among these."""
+    """Return whether the logs contain events that are not among ``digests``."""
     return any(digests.get(event.seq) != event.digest for event in stored.events)
 
 
 def _conflicting_event(stored: StoredValues, digests: Mapping[int, bytes]) -> str:
-    """Return the reason why an event is in conflict with the one here of its seq; empty if none is."""
+    """Return why an event conflicts with the stored one of its seq; empty if none does."""
     for event in stored.events:
         if digests.get(event.seq, event.digest) != event.digest:
-            return f"event {event.seq} has another content here"
+            return f"event {event.seq} has other content here"
     return ""
 
 
 def _skip_reason(source: NormalizedJob, stored: StoredValues, row: JobRow) -> str:
-    """Return why a job whose record differs is left as it is here; empty if it may be updated."""
+    """Return why a job whose record differs is left unchanged here; empty if it may be updated."""
     updated_ms = stored.origin.updated_ms
     if row.updated_ms // 1000 * 1000 > updated_ms:
         return f"newer here: {format_time(row.updated_ms)}, in the file {format_time(updated_ms)}"

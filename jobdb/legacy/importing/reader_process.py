@@ -1,8 +1,8 @@
-"""The reader process: reads jobs of an old registry for an importing process, which writes them meanwhile.
+"""The reader process: reads jobs of an old registry for an importing process, which writes them concurrently.
 
-Started by ``readers.py``, as the program of a process of its own (`serve`); `read_job` is also how the importing
-process reads by itself. Opens nothing but the registry's files, gets their names over a pipe and answers over another;
-it holds no lock and no database, and ends when its input does.
+Started by ``readers.py`` as a separate program (`serve`); the importing process also uses `read_job` to read by itself.
+Opens only the registry's files, receives their names over a pipe and answers over another; it has no lock and no
+database, and ends when its input does.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from .reader_protocol import ReadRequest, ReadResult, decode_request, encode_res
 from .source import SourceJob, SourceReader
 
 _ANSWER_BYTES = 256 << 10
-"""The amount that is answered at once, by the size of the files that were read."""
+"""The size of the files whose results are sent in one frame."""
 
 _PENDING = JobStatus.PENDING.value
 
 
 def read_job(reader: SourceReader, name: str, *, defer_pending: bool) -> ReadResult:
-    """Return the job of a record's file, ready to be stored; what is wrong with it; None if the file has gone.
+    """Return the job of a record's file, ready to be stored; or its damage; or None if the file no longer exists.
 
     Args:
-        reader: the registry's.
+        reader: the registry's reader.
         name: the file.
-        defer_pending: answer a pending job by `DeferredJob`.
+        defer_pending: True to return a `DeferredJob` for a pending job.
     """
     source = reader.read(name, record_only_status=_PENDING if defer_pending else None)
     if isinstance(source, SourceJob):
@@ -43,16 +43,16 @@ def read_job(reader: SourceReader, name: str, *, defer_pending: bool) -> ReadRes
 
 
 def serve() -> None:
-    """Answer requests until there are no more: the whole life of a reader process.
+    """Answer requests until there are no more, as the main program of a reader process.
 
-    Its arguments are the folder of records, the folder of audit logs, and the reason why every job must have a token
-    here, or nothing.
+    The process's arguments are the folder of records, the folder of audit logs, and the reason why every job must have
+    a token here, or nothing.
     """
     import signal
 
     # An interrupt from the terminal is for the importing process, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The environment was looked at by the importing process: this one is not handed all of it.
+    # The importing process has read the environment: this one receives only a part of it.
     layout, auth_required_by = Layout(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3] or None
     pipe_in, pipe_out = sys.stdin.buffer, sys.stdout.buffer
     try:
@@ -68,7 +68,7 @@ def serve() -> None:
 
 
 def _answer(source: SourceReader, request: ReadRequest, pipe_out: IO[bytes]) -> None:
-    """Answer a request in frames of bounded size; an empty one ends the answer."""
+    """Answer a request in frames of bounded size; an empty frame ends the answer."""
     results: list[tuple[str, ReadResult]] = []
     size = 0
     for name in request.names:

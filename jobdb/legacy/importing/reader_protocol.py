@@ -1,8 +1,8 @@
 """The messages between the importing process and its reader processes: requests and results as bytes, and back.
 
 Called by ``readers.py`` (the importing side) and ``reader_process.py``. A request names record files; results follow in
-the order of the names, each packed by `marshal`, which is by far the fastest for plain values: both ends are the same
-Python, and nobody else sees the bytes. It refuses named tuples and enums, so they are converted here.
+the order of the names, each packed with `marshal`, which is by far the fastest for plain values: both ends are the same
+Python, and no other process sees the bytes. It refuses named tuples and enums, so they are converted here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .normalized_job import DeferredJob, NormalizedJob
 
 Json = Any
 ReadResult = NormalizedJob | DeferredJob | Damaged | None
-"""A job; the reason why a file is none; None for a file that has gone."""
+"""A job, the damage of a file, or None for a file that no longer exists."""
 
 _MAX_NAMES = 100
 _MAX_NAME_CHARS = 2 << 10
@@ -26,11 +26,11 @@ _JOB, _DEFERRED, _DAMAGED, _GONE = "job", "deferred", "damaged", "gone"
 
 
 class ReadRequest(NamedTuple):
-    """Record files to read.
+    """A request to read record files.
 
     Attributes:
         names: the files.
-        defer_pending: answer pending jobs by `DeferredJob`.
+        defer_pending: True to return a `DeferredJob` for each pending job.
     """
 
     names: list[str]
@@ -38,7 +38,7 @@ class ReadRequest(NamedTuple):
 
 
 def encode_requests(names: Iterable[str], *, defer_pending: bool) -> Iterator[bytes]:
-    """Return requests for all names, each small enough for the pipe; a NUL is in no file name."""
+    """Yield requests for all names, each small enough for the pipe; file names are separated by NUL."""
     mode = _DEFER_PENDING if defer_pending else _WHOLE
     request = [mode]
     chars = 0
@@ -53,18 +53,18 @@ def encode_requests(names: Iterable[str], *, defer_pending: bool) -> Iterator[by
 
 
 def decode_request(request: bytes) -> ReadRequest:
-    """Return a request of `encode_requests`."""
+    """Parse a request that `encode_requests` created."""
     mode, *names = os.fsdecode(request).split("\0")
     return ReadRequest(names, mode == _DEFER_PENDING)
 
 
 def encode_results(results: Iterable[tuple[str, ReadResult]]) -> bytes:
-    """Return results, each with the name of its file, as bytes."""
+    """Encode results, each with the name of its file."""
     return marshal.dumps([(name, *_to_plain(result)) for name, result in results])
 
 
 def decode_results(packed: bytes) -> list[tuple[str, ReadResult]]:
-    """Return the results that `encode_results` was given."""
+    """Decode the results that `encode_results` encoded."""
     return [(name, _from_plain(kind, values)) for name, kind, values in marshal.loads(packed)]
 
 

@@ -1,6 +1,6 @@
-"""The readers of source jobs: in this process, or for a large registry in reader processes, while this one writes.
+"""The readers of source jobs: in this process or, for a large registry, in reader processes while this one writes.
 
-Called by the importer. `open_reader` chooses; both read the same files by the same code, in the order of the names.
+Called by the importer. `open_reader` chooses; both use the same code to read the files, in the order of the names.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from .reader_protocol import ReadResult, decode_results, encode_requests
 from .source import SourceReader
 
 MIN_RECORDS_FOR_PROCESS = 3000
-"""From so many records on, the time that a second process takes to start is won back."""
+"""The number of records from which a second process saves more time than it takes to start."""
 
 MIN_RECORDS_FOR_TWO_PROCESSES = 10_000
-"""From so many on, a third process keeps two processors busy when the import or one reader has to wait."""
+"""The number of records from which a third process keeps two processors busy while another process waits."""
 
 _REQUEST_BYTES_AHEAD = 32 << 10
-"""So much fits into any pipe that nobody reads: a request never waits for the other side."""
+"""The number of bytes that fit into any unread pipe, so that sending a request never blocks."""
 
 _RESULT_BYTES_AHEAD = 1 << 20
-"""The amount that a process may read ahead; Linux allows no more without privileges."""
+"""The number of bytes that a process may read ahead; Linux allows no more without privileges."""
 
 _PROGRAM = "from jobdb.legacy.importing.reader_process import serve; serve()"
 
@@ -57,28 +57,28 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close what it has open."""
+        """Close the open folder."""
         self._source.close()
 
     def read(self, names: Iterable[str], *, defer_pending: bool = False) -> Iterator[tuple[str, ReadResult]]:
-        """Return the job of each record's file, in the order of the names; None for a file that has gone.
+        """Yield the job of each record's file, in the order of the names; None for a file that no longer exists.
 
         Args:
             names: the files.
-            defer_pending: answer pending jobs by `DeferredJob`.
+            defer_pending: True to return a `DeferredJob` for each pending job.
         """
         for name in names:
             yield name, read_job(self._source, name, defer_pending=defer_pending)
 
 
 class ReaderPool(Reader):
-    """A reader in processes of its own, ahead of what is asked for.
+    """A reader that uses separate processes, which read ahead.
 
-    They open nothing but the registry's files, and are started, not forked: nothing of this process is in them.
+    They open only the registry's files, and are spawned, not forked, so that they inherit no state of this process.
 
     Args:
         layout: the registry's folders.
-        processes: how many.
+        processes: the number of processes.
     """
 
     def __init__(self, layout: Layout, processes: int) -> None:
@@ -94,15 +94,15 @@ class ReaderPool(Reader):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the processes, whatever they are doing."""
+        """Kill the processes."""
         self._source.close()
         self._end()
 
     def read(self, names: Iterable[str], *, defer_pending: bool = False) -> Iterator[tuple[str, ReadResult]]:
-        """Return the job of each record's file, in the order of the names; the arguments are those of `Reader.read`.
+        """Yield the job of each record's file, in the order of the names; the arguments are those of `Reader.read`.
 
         Raises:
-            Unusable: a process ended before its time.
+            Unusable: a process ended unexpectedly.
         """
         awaited: deque[_ReaderProcess] = deque()
         requests = encode_requests(names, defer_pending=defer_pending)
@@ -122,7 +122,7 @@ class ReaderPool(Reader):
                     yield from awaited.popleft().results()
         except (BrokenPipeError, EOFError) as error:
             raise Unusable(
-                "a process that reads the old registry ended before its time; nothing was written",
+                "a process that reads the old registry ended unexpectedly; nothing was written",
                 advice="free some memory if it is short, and import again",
             ) from error
 
@@ -132,10 +132,10 @@ class ReaderPool(Reader):
 
 
 class _ReaderProcess:
-    """One reader process, and the requests that it has not answered yet."""
+    """A reader process and its unanswered requests."""
 
     def __init__(self, layout: Layout, auth_required_by: str | None) -> None:
-        # It reads what agents have written and needs no secret for that.
+        # It reads files that agents have written and needs no secret for that.
         arguments = (os.path.abspath(layout.jobs), os.path.abspath(layout.audit), auth_required_by or "")
         self.process = subprocess.Popen(
             isolated_command(_PROGRAM, *arguments),
@@ -151,17 +151,17 @@ class _ReaderProcess:
 
     @property
     def accepts_request(self) -> bool:
-        """Tell whether another request fits into the pipe."""
+        """True if another request fits into the pipe."""
         return sum(self._request_sizes) < _REQUEST_BYTES_AHEAD
 
     def send_request(self, request: bytes) -> None:
-        """Hand a request over; never waits."""
+        """Send a request without blocking."""
         write_frame(self._pipe_in, request)
         self._pipe_in.flush()
         self._request_sizes.append(len(request))
 
     def results(self) -> Iterator[tuple[str, ReadResult]]:
-        """Return the results of the oldest request that was not answered yet.
+        """Yield the results of the oldest unanswered request.
 
         Raises:
             EOFError: the process has ended.
@@ -171,7 +171,7 @@ class _ReaderProcess:
         self._request_sizes.popleft()
 
     def end(self) -> None:
-        """Kill it, whatever it is doing."""
+        """Kill the process."""
         self.process.kill()
         for stream in (self._pipe_in, self._pipe_out):
             with suppress(BrokenPipeError):
@@ -180,7 +180,7 @@ class _ReaderProcess:
 
 
 def _enlarge_pipe(pipe: IO[bytes]) -> None:
-    """Let the process read ahead while nobody takes its results: as far as the system allows, where it does."""
+    """Let the process read ahead while its results are not read, as far as the system allows."""
     import fcntl
 
     if hasattr(fcntl, "F_SETPIPE_SZ"):
@@ -189,7 +189,7 @@ def _enlarge_pipe(pipe: IO[bytes]) -> None:
 
 
 def open_reader(layout: Layout) -> Reader:
-    """Return the reader for a registry of this size. Processes start while the caller gets ready."""
+    """Return the reader for a registry of this size. Its processes start while the caller prepares."""
     records = count_records(layout, limit=MIN_RECORDS_FOR_TWO_PROCESSES)
     if records < MIN_RECORDS_FOR_PROCESS or (os.cpu_count() or 1) < 2 or not sys.executable:
         return Reader(layout)

@@ -1,6 +1,6 @@
 """The source jobs: records, logs and audit files of the old registry, read together.
 
-Called by the readers. Reads files; knows no database. Whatever is wrong with a file is an answer, never an error.
+Called by the readers. Reads files; uses no database. Damage of a file is returned, never raised.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MAX_AUDIT_FILE_BYTES = MAX_RECORD_BYTES
 
 @dataclass(slots=True)
 class SourceJob:
-    """A legal record with its logs.
+    """A valid record with its logs.
 
     Attributes:
-        bytes_read: how much memory its files took, for keeping what is read at once within bounds.
-        digests: SHA-256 of each log; the audit log's with those of its small files behind it.
-        damage: files beside the record that could not be imported as a whole, by path within the folder.
-        auth_required_by: why every job must have a token in this environment; None where it need not.
+        bytes_read: the memory that its files took, for limiting how much is read at once.
+        digests: SHA-256 of each log; the audit log's is followed by those of its small files.
+        damage: the files other than the record that could not be imported completely, by path within the folder.
+        auth_required_by: why every job must have a token in this environment; None if that is not required.
     """
 
     record: LegacyRecord
@@ -44,11 +44,11 @@ class SourceJob:
 
     @property
     def last_seq(self) -> int:
-        """Return what the job's last_seq must be: the record's, or the log's where that is ahead."""
+        """The job's corrected last_seq: the record's, or the log's if that is ahead."""
         return max(self.record.last_seq, self.logs.highest_seq)
 
     def notes(self) -> list[str]:
-        """Return what is unusual and harmless, a sentence each."""
+        """Return unusual but harmless observations, a sentence each."""
         notes = list(self.logs.notes)
         if self.logs.highest_seq > self.record.last_seq:
             notes.append(f"last_seq was {self.record.last_seq}, behind the log; it is {self.logs.highest_seq} here")
@@ -60,7 +60,7 @@ class SourceReader:
 
     Args:
         layout: its folders.
-        auth_required_by: why every job must have a token here; None where it need not.
+        auth_required_by: why every job must have a token here; None if that is not required.
     """
 
     def __init__(self, layout: Layout, auth_required_by: str | None = None) -> None:
@@ -79,7 +79,7 @@ class SourceReader:
         self.close()
 
     def close(self) -> None:
-        """Close the folder of the audit log."""
+        """Close the descriptor of the audit log's folder."""
         if self._audit_fd is not None:
             os.close(self._audit_fd)
             self._audit_fd = None
@@ -87,11 +87,11 @@ class SourceReader:
     def read(
         self, file_name: str, *, record_only_status: str | None = None
     ) -> SourceJob | LegacyRecord | Damaged | None:
-        """Return the job of a record's file; None if the file has gone.
+        """Return the job of a record's file; None if the file no longer exists.
 
         Args:
             file_name: the file.
-            record_only_status: for a record of this status, the record without its logs is enough.
+            record_only_status: return only the record, without its logs, if it has this status.
         """
         raw = read_regular_file(self._jobs + file_name, MAX_RECORD_BYTES)
         if not isinstance(raw, bytes):

@@ -1,7 +1,7 @@
-"""The writer of states (``jobdb_state``): merges what an export says of a job into the database.
+"""The writer of states (``jobdb_state``): merges the state from an export into the database.
 
 Called by the batch writer. Merging only ever adds protection: an attempt rises, a key is revoked, a subscriber has
-accepted more. What a state does not name stays as it is.
+accepted more. Anything that a state does not mention is unchanged.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _NO_END = 2**63 - 1
 
 
 def write_state(tx: Transaction, sealer: Sealer, row: JobRow, state: State) -> None:
-    """Add a state to a job. Its current key is written already.
+    """Merge a state into a job, whose current key is already written.
 
     Args:
         tx: the import's transaction.
-        sealer: seals what stands in for keys that nobody has here.
-        row: the job as it is now.
-        state: what is added.
+        sealer: seals the placeholders for keys that nobody has here.
+        row: the job's current row.
+        state: the state to merge.
     """
     tx.run(LEGACY.legacy_raise_attempt, job=row.row_id, attempt=state.get("attempt", 0))
     known = {key["kid"] for key in read_keys(tx, row)}
@@ -48,18 +48,18 @@ def write_state(tx: Transaction, sealer: Sealer, row: JobRow, state: State) -> N
 
 
 def placeholder_token() -> str:
-    """Return a secret that is forgotten at once: it stands in for a key whose events must not verify."""
+    """Return a random secret that is not stored elsewhere: the placeholder for a key whose events must not verify."""
     return secrets.token_urlsafe(32)
 
 
 def _write_subscriber(tx: Transaction, job: int, state: dict[str, Json], here: dict[str, Json] | None) -> None:
-    """Add what a subscriber has accepted elsewhere.
+    """Merge a subscriber's position from elsewhere.
 
     Args:
         tx: the import's transaction.
         job: the job's row id.
         state: the subscriber's part of the state.
-        here: the subscriber's part of the database's state; None for one that the job is new to.
+        here: the subscriber's part of the database's state; None for one that is new to the job.
     """
     skipped: Sequence[Sequence[int]] = state.get("skipped", ())
     seqs = {name: state[name] for name in ("subscriber", "start_seq", "last_seq", "handled_seq")}
@@ -68,7 +68,7 @@ def _write_subscriber(tx: Transaction, job: int, state: dict[str, Json], here: d
     elif state["last_seq"] <= here["last_seq"]:
         return
     else:
-        # Neither side may accept again what the other has accepted: only what both have not stays open.
+        # Neither side may accept an event again that the other has accepted: only the gaps of both stay open.
         open_here = [*here.get("skipped", ()), SeqRange(here["last_seq"] + 1, _NO_END)]
         skipped = intersect_ranges(skipped, open_here)
         row = tx.one(LEGACY.legacy_raise_subscription, job=job, **seqs)

@@ -1,4 +1,4 @@
-"""The trust in an imported job's events: by which key they are verified, or by none, and what the report says of it.
+"""The trust in an imported job's events: the key that verifies them, if any, and the note in the report.
 
 Called by the normalization. Pure.
 """
@@ -27,11 +27,11 @@ class Trust(NamedTuple):
 
     Attributes:
         kid: the version of its key; 0: its events need no signature.
-        revoked_ms: of a key that nobody has, Unix milliseconds; None for one that is valid.
+        revoked_ms: when a key that nobody has was revoked, Unix milliseconds; None for a valid key.
         no_token_reason: why nobody has it; None if somebody has.
-        note: what the report says of it.
+        note: the sentence about it in the report.
         warning: the same as a value of `TrustWarning`, or empty.
-        created_ms, expires_ms: of a key of which the state says so; else it is as old as its job.
+        created_ms, expires_ms: the key's times according to the state; without them it is as old as its job.
     """
 
     kid: int
@@ -44,11 +44,11 @@ class Trust(NamedTuple):
 
     @classmethod
     def from_record(cls, record: LegacyRecord, auth_required_by: str | None) -> Trust:
-        """Return the trust that a record asks for.
+        """Return the trust for a record.
 
         Args:
             record: the record.
-            auth_required_by: why every job must have a token in this environment; None where it need not.
+            auth_required_by: why every job must have a token in this environment; None if that is not required.
         """
         if record.auth_token:
             return cls._from_token(record, record.auth_token)
@@ -68,7 +68,7 @@ class Trust(NamedTuple):
 
     @classmethod
     def _from_token(cls, record: LegacyRecord, token: str) -> Trust:
-        # What is long enough in whatever alphabet needs no closer look.
+        # A token that is long enough in any alphabet needs no further check.
         bits = MIN_TOKEN_BITS if len(token) >= 32 else length_in_bits(token)
         if bits >= MIN_TOKEN_BITS:
             return FULL_TRUST if record.state is None else cls(current_kid(record.state))
@@ -80,7 +80,7 @@ class Trust(NamedTuple):
 
     @classmethod
     def _without_known_token(cls, record: LegacyRecord) -> Trust:
-        """Return the trust in a job whose events must be signed, with a token that its record does not have."""
+        """Return the trust in a job whose events must be signed, but whose record has no token."""
         kid, warning = current_kid(record.state), TrustWarning.NO_USABLE_TOKEN.value
         revoked = find_key(record.state, kid)
         if revoked is None:
@@ -103,7 +103,7 @@ class Trust(NamedTuple):
 
 
 def _exposed_broker_reason(record: LegacyRecord) -> str | None:
-    """Return why the job's broker alone would ask for a token; None if it does not."""
+    """Return why the job's broker requires a token; None if it does not."""
     broker = record.broker
     if broker is None:
         return None
@@ -118,4 +118,4 @@ def _exposed_broker_reason(record: LegacyRecord) -> str | None:
 
 
 FULL_TRUST = Trust(kid=1)
-"""By a token that is long enough, of the first version."""
+"""The trust by a token of sufficient length and of the first version."""

@@ -1,9 +1,9 @@
-"""The proof before the commit: everything that an import wrote is read back and compared with what the files held.
+"""The verification before the commit: reads back everything that an import wrote and compares it with the files.
 
-Called by the batch writer after each batch and by the importer at the end, inside the import's transaction. That the
-values of a job make its record and logs again was proven when they were read (``normalization.py``). Here they are
-compared with what is stored: of a new job every column of every row, of one that was there its record and logs. At the
-end the digest over all jobs, of the files and of the database, must be the same, and the number of jobs too.
+Called by the batch writer after each batch and by the importer at the end, inside the import's transaction. The
+normalization has already verified that the values of a job reproduce its record and logs. Here they are compared with
+the database: for a new job every column of every row, for an existing one its record and logs. At the end the digests
+over all jobs, from the files and from the database, must be equal, and the number of jobs must be right.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class WrittenJob(NamedTuple):
 
     Attributes:
         row_id: its row id in the database.
-        source: what its files hold.
-        line_count: how many kept lines it has.
+        source: the job as read from its files.
+        line_count: the number of its kept lines.
     """
 
     row_id: int
@@ -59,11 +59,11 @@ _SEALED = len(SealedColumns._fields)
 
 
 class Verification:
-    """The comparison of what was written with what was read, batch by batch.
+    """The comparison of the written rows with the files, batch by batch.
 
     Args:
         tx: the import's transaction.
-        vault: unseals what was sealed.
+        vault: unseals the secrets.
     """
 
     def __init__(self, tx: Transaction, vault: Vault) -> None:
@@ -77,7 +77,7 @@ class Verification:
         self._from_database = hashlib.sha256()
 
     def check_new(self, batch: Sequence[WrittenJob]) -> None:
-        """Read new jobs back.
+        """Read new jobs back and compare them.
 
         Raises:
             StorageFailed: a job is not in the database as it is in its files; the transaction must be rolled back.
@@ -111,7 +111,7 @@ class Verification:
         self._new += len(batch)
 
     def check_updated(self, row_id: int, source: NormalizedJob) -> None:
-        """Read a job back that was there before. What has happened to it since it came is not in its files.
+        """Read an existing job back and compare its record and logs, without changes that were made here since.
 
         Raises:
             StorageFailed: its record or its logs are not as they are in its files.
@@ -120,7 +120,7 @@ class Verification:
         stored = source.unpack_values()
         values = tx.one(LEGACY.legacy_jobs, first=row_id, last=row_id)
         if values is None:
-            raise _verification_failed(f"job {source.job_id} is not there any more")
+            raise _verification_failed(f"job {source.job_id} no longer exists")
         row = JobRow(*values)
         record = record_from_row(row, self._vault)
         wanted, found = stored.record(source.token, source.password).fingerprint(), record.fingerprint()
@@ -138,7 +138,7 @@ class Verification:
             self._check_state(source)
 
     def finish(self) -> None:
-        """Compare the whole.
+        """Compare the digests and the number of jobs.
 
         Raises:
             StorageFailed: the digests or the number of jobs differ; the transaction must be rolled back.
@@ -154,7 +154,7 @@ class Verification:
         self._from_database.update(from_database)
 
     def _read(self, statement: Statement, ranges: Sequence[SeqRange]) -> list[Row]:
-        """Return the rows of ranges of row ids: on a server other writers' jobs may lie between them."""
+        """Return the rows of ranges of row ids; on a server, other writers' jobs may be between them."""
         return list(chain.from_iterable(self._tx.all(statement, first=first, last=last) for first, last in ranges))
 
     def _check_secrets(self, sources: Sequence[NormalizedJob], rows: Sequence[SealedColumns]) -> None:

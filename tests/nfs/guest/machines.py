@@ -1,4 +1,4 @@
-"""Three machines in one: a file server and two clients, each with its own network, name and mounts.
+"""Three machines on one kernel: a file server and two clients, each with its own network, name and mounts.
 
 Used by scenarios.py in the guest. A `Machine` is a set of namespaces kept alive by a sleeping process; the
 kernel keeps an NFS client for each network namespace, so the two clients share no cache.
@@ -14,7 +14,7 @@ LEASE_SEC = 10
 
 
 class Machine:
-    """A machine of its own, except for the kernel."""
+    """A machine with its own namespaces, on the common kernel."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -31,18 +31,18 @@ class Machine:
 
     @property
     def prefix(self) -> list[str]:
-        """What to put before a command so that it runs there."""
+        """Return the prefix that makes a command run there."""
         return ["nsenter", "--target", str(self._keeper.pid), "--mount", "--uts", "--net", "--"]
 
     def run(self, *command: str, limit_sec: float = 90) -> str:
-        """Runs a command there; raises if it fails."""
+        """Run a command there; raise if it fails."""
         done = subprocess.run([*self.prefix, *command], capture_output=True, text=True, timeout=limit_sec, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{self.name}: {' '.join(command)}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Starts a command there."""
+        """Start a command there."""
         return subprocess.Popen(
             [*self.prefix, *command],
             stdin=subprocess.PIPE,
@@ -52,12 +52,12 @@ class Machine:
         )
 
     def serve_rpc(self) -> None:
-        """What NFS version 3 needs for its locks."""
+        """Start the services that NFS version 3 needs for its locks."""
         self.run("rpcbind", "-w")
         self.run("rpc.statd", "--no-notify")
 
     def connect(self, server: Machine, network: int) -> None:
-        """Draws a cable to the server."""
+        """Connect the machine to the server's network."""
         here, there = f"to-{server.name}", f"to-{self.name}"
         pids = [str(machine._keeper.pid) for machine in (self, server)]
         command = ["ip", "link", "add", here, "netns", pids[0], "type", "veth", "peer", "name", there]
@@ -69,25 +69,25 @@ class Machine:
         self._cable = (server, there)
 
     def cut(self) -> None:
-        """Pulls the cable."""
+        """Disconnect the machine."""
         server, device = self._cable
         server.run("ip", "link", "set", device, "down")
 
     def heal(self) -> None:
-        """Puts the cable back."""
+        """Reconnect the machine."""
         server, device = self._cable
         server.run("ip", "link", "set", device, "up")
 
     def mount(self, options: str) -> None:
-        """Mounts the server's folder at /mnt, in place of what was mounted there."""
+        """Mount the server's folder at /mnt, in place of what was mounted there."""
         self.unmount()
         path = "/srv/jobs" if "vers=3" in options else "/"
         self.run("mount", "-t", "nfs", "-o", options, f"{self.server_address}:{path}", "/mnt")
 
     def unmount(self) -> None:
-        """Takes the mount away, if there is one."""
+        """Unmount, if anything is mounted."""
         if " /mnt nfs" in self.run("cat", "/proc/mounts"):
-            self.run("umount", "-f", "-l", "/mnt")  # a scenario that failed may have left somebody in it
+            self.run("umount", "-f", "-l", "/mnt")  # a scenario that failed may have left a process in it
 
 
 def start_server() -> Machine:

@@ -1,4 +1,4 @@
-"""What must be seen with the kernel's own NFS client: runs in the guest, prints a line for each thing it saw.
+"""Run the scenarios with the kernel's own NFS client, in the guest; print a line for each.
 
     SEEN <name> ok|FAILED <detail>
 
@@ -96,7 +96,7 @@ class Cluster:
         time.sleep(LEASE_SEC + 2)  # the server gives no locks before its grace period is over
 
     def mount(self, options: str) -> None:
-        """Mounts on both clients, over an empty folder."""
+        """Mount on both clients, over an empty folder."""
         for client in (self.a, self.b):
             client.unmount()
         self.server.run("sh", "-c", "rm -rf /srv/jobs/* /srv/jobs/.j*")
@@ -104,7 +104,7 @@ class Cluster:
             client.mount(options)
 
     def probe(self) -> dict[str, Any]:
-        """The peer probe, run on both at once; the report of the first."""
+        """Run the peer probe on both at once; return the report of the first."""
         running = [machine.start("python3", "-c", PEER, machine.name) for machine in (self.a, self.b)]
         reports = [read_output(process)[0] for process in running]
         expect(reports[0]["ok"] == reports[1]["ok"], reports)
@@ -118,7 +118,7 @@ class Cluster:
         found = python(self.server, CHECK)
         expect(found == "delete ['ok']", found)
 
-    # --- what must be seen
+    # --- the scenarios
 
     def refused(self, advice: tuple[str, ...]) -> str:
         placement = json.loads(python(self.a, PLACE, "/mnt"))
@@ -191,7 +191,7 @@ class Cluster:
         acknowledged = [exchange_line(lost), exchange_line(lost), exchange_line(lost)]
         self.a.cut()
         try:
-            time.sleep(2 * LEASE_SEC + 5)  # with version 4 its lease runs out, and others get the lock
+            time.sleep(2 * LEASE_SEC + 5)  # with version 4 its lease expires, and others get the lock
             said, waited = self.work_during_partition()
         finally:
             self.a.heal()
@@ -209,7 +209,7 @@ class Cluster:
         return f"{len(said)} writes of the other host and {len(acknowledged)} of its own kept{waited}"
 
     def work_during_partition(self) -> tuple[list[dict[str, Any]], str]:
-        """What the other host gets done meanwhile. Version 3 has no leases: there it may have to wait."""
+        """Return what the other host achieves meanwhile. Version 3 has no leases: there it may have to wait."""
         beside = worker(self.b, "work", DATABASE, "beside", "2")
         out, errors = beside.communicate(timeout=TIMEOUT_SEC)
         said = [json.loads(line) for line in out.splitlines()]

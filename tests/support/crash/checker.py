@@ -1,7 +1,7 @@
-"""The check of a database against the acknowledgement logs of its writers: a function for each invariant of the design.
+"""Check a database against the acknowledgement logs of its writers, with one function per invariant of the design.
 
-Called after kills and power cuts, with everything reopened. Returns sentences, one for each broken promise; an empty
-list is a pass. What was begun and never answered may have happened or not; what was answered must be there.
+Called after kills and power cuts, with everything reopened. Returns one sentence per broken promise; an empty
+list is a pass. An unanswered call may have happened or not; the effect of an answered one must be there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scenarios on failing and full disks: each call succeeds or raises a typed error, and nothing acknowledged is lost.
 
-``fail_at_points`` runs the same calls again and again, with the error at another request each time.
+``fail_at_points`` repeats the same calls, with the error at another request each time.
 
 Two cases are left out. Reads of ``-shm``: SQLite maps that file, and a mapped page that the disk cannot give back is a
 signal to the process, whoever uses SQLite. And a power cut after a failed sync of the database file itself: Linux then
@@ -72,7 +72,7 @@ def _hits_database_sync(request: str, pattern: str) -> bool:
 def fail_under_load(
     mount: LossyMount, folder: Path, seed: int, *, rounds: int, workers: int = 3, journal: Journal = "wal"
 ) -> Report:
-    """Inject errors while several processes write and reopen; let them go on, then cut the power."""
+    """Inject errors while several processes write and reopen; let them continue, then cut the power."""
     random, report = Random(seed), Report(f"errors under load, journal {journal}")
     for number in range(rounds):
         report.events += 1

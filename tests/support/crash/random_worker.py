@@ -22,7 +22,7 @@ from tests.support.ack_log import AckLog
 from tests.support.registries import Journal, open_registry
 
 MAX_FAILURES = 30
-"""A worker whose disk has failed so often in a row gives up."""
+"""A worker gives up after this many consecutive failures of its disk."""
 SUBSCRIBERS = ("watcher", "archive")
 Answer = dict[str, Any]
 
@@ -82,7 +82,7 @@ class RandomWorker:
                 failures += 1
                 if failures == MAX_FAILURES:
                     raise
-                if isinstance(error, SyncFailed):  # its message says: open anew, read the state
+                if isinstance(error, SyncFailed):  # its message says to reopen and read the state
                     self.registry.close()
                     self.registry = self._open()
         self.registry.close()

@@ -24,7 +24,7 @@ LIMITS = st.sampled_from((0, 5, 50))
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Two registries on one database, and the model that says what each verb must answer."""
+    """Two registries on one database, and the model that predicts each verb's answer."""
 
     jobs: Bundle[str] = Bundle("jobs")
     claims: Bundle[tuple[str, int]] = Bundle("claims")
@@ -53,7 +53,7 @@ class RegistryMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def _check_same_outcome(self, predicted: Callable[[], Any], real: Callable[[], Any]) -> Any:
-        """Call both; both must answer, or refuse with the same error. Return the real answer, None if refused."""
+        """Call both; both must answer, or refuse with the same error. Return the real answer, or None if refused."""
         try:
             expected = predicted()
         except Refused as refusal:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 TERMINAL = {"completed", "error", "cancelled"}
 CURRENT_ATTEMPT = None
-"""An event that gives no attempt belongs to the present one."""
+"""An event without an attempt belongs to the current one."""
 
 
 class Refused(Exception):
@@ -93,12 +93,12 @@ class Model:
         job = self._job(job_id)
         if job.status in TERMINAL:
             raise Refused("IllegalTransition")
-        given_back = job.status == "pending" and job.attempt > 0
-        if attempt is not CURRENT_ATTEMPT and (attempt != job.attempt or given_back):
+        released = job.status == "pending" and job.attempt > 0
+        if attempt is not CURRENT_ATTEMPT and (attempt != job.attempt or released):
             raise Refused("StaleAttempt")
-        if attempt is CURRENT_ATTEMPT and given_back and kind not in TERMINAL:
+        if attempt is CURRENT_ATTEMPT and released and kind not in TERMINAL:
             job.attempt += 1
-        signed = job.attempt + (1 if given_back and attempt is CURRENT_ATTEMPT and kind in TERMINAL else 0)
+        signed = job.attempt + (1 if released and attempt is CURRENT_ATTEMPT and kind in TERMINAL else 0)
         self._record(job, kind, signed)
         return len(job.events), signed
 

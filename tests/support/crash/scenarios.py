@@ -108,7 +108,7 @@ def cut_power(
         seed: of the workers and the cut points.
         cuts: how many.
         workers: how many processes write.
-        cuts_per_database: after so many a new database is begun.
+        cuts_per_database: the number of cuts before a new database is created.
         durability: of the registries.
         journal: of the database.
         stop_at_first: end when a promise was broken.

@@ -22,7 +22,7 @@ from tests.support.registries import open_registry
 
 BATCH = 100
 REPORTED_BYTES = 16 << 20
-"""From this length on the doctor has to say so."""
+"""From this length on the doctor must report it."""
 
 
 @dataclass
@@ -64,8 +64,8 @@ class LongRun:
 def run_long(folder: Path, events: int, *, checkpoint_pages: int = 1000) -> LongRun:
     """Publish ``events`` events, a third of them beside a stalled reader, and accept the last batch of each job.
 
-    Checkpoints begin at ``checkpoint_pages`` and are forced at twice that; as much again is left for what commits
-    meanwhile.
+    Checkpoints begin at ``checkpoint_pages`` and are forced at twice that; as much again is allowed for concurrent
+    commits.
     """
     database = folder / "jobs.db"
     result = LongRun(events, checkpoint_pages * 4096 * 4, [], [], False, False)

@@ -1,6 +1,6 @@
-"""A file system that forgets what was not synced, to test what survives a power failure.
+"""A file system that drops unsynced data at a power failure, to test what survives.
 
-``mount.LossyMount`` is what tests use: it starts ``server`` in a process of its own, which serves the in-memory
+Tests use ``mount.LossyMount``: it starts ``server`` in a separate process, which serves the in-memory
 ``tree`` through /dev/fuse (``tests.support.fuse.protocol`` holds the protocol's structures). Needs root and
 /dev/fuse, nothing else.
 """

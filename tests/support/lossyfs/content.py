@@ -7,7 +7,7 @@ Pure: no file system, no clock. Used by ``tree``. The model, per unit of 4096 by
   may also hold a version between two syncs.
 - A sync makes all bytes and the size durable.
 - A failed sync does what Linux does: the units count as clean afterwards and are never written by a later sync
-  that succeeds, and each handle that was open is told once.
+  that succeeds, and each handle that was open reports the error once.
 - Space that the file was extended by but whose bytes were lost reads as zeros or as garbage.
 """
 

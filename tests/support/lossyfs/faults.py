@@ -1,7 +1,7 @@
 """Rules for the requests that fail and the one at which the power is cut. Pure; ``server`` asks before each request.
 
 Requests are named: lookup, create, open, read, write, header (a write at offset 0, as a WAL restart makes),
-truncate, sync, unlink, rename. ``change`` stands for all that alter something.
+truncate, sync, unlink, rename. ``change`` matches every request that changes something.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A mounted file system whose power can be cut, served by a process of its own.
+"""A mounted file system whose power can be cut, served by a separate process.
 
 Used by tests, which require ``require_fuse(root=True)`` first. ``LossyMount`` never touches the mounted files itself.
 """
@@ -18,11 +18,11 @@ from tests.support.processes import LineProcess, module_environment, python_modu
 
 
 class LossyMount:
-    """A file system that forgets what was not synced when ``cut`` is called.
+    """A file system that drops unsynced data when ``cut`` is called.
 
     Args:
-        folder: an empty folder to mount on; made when missing.
-        seed: of what the power failures keep.
+        folder: an empty folder to mount on; created if missing.
+        seed: of the random choice of what power failures keep.
         unit: bytes that reach the disk together: 4096, or 512 for torn pages.
         names: ``posix``: a name lasts once its folder was synced; ``ext4``: once its file was.
         direct: without the kernel's page cache, so that injected read errors are seen.

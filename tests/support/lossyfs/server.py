@@ -12,7 +12,7 @@ Run as ``python -m tests.support.lossyfs.server``.
     stats                                   requests seen and failed                    {"stats": {...}}
 
 It ends, and unmounts, when stdin closes, at SIGTERM, or after its time limit, so that no dead test leaves a mount.
-After a cut every request gets ENOTCONN, from programs that had files open for ever: their host has died.
+After a cut every request fails with ENOTCONN, for ever for programs that had files open: their host has died.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tests.support.lossyfs.tree import Node, Tree
 
 @dataclass
 class Handle:
-    """An open file. ``failures_seen``: each open handle is told once of a failed sync."""
+    """An open file. ``failures_seen``: each open handle reports a failed sync once."""
 
     node: Node
     failures_seen: int
@@ -195,7 +195,7 @@ class Server:
 
     def _reply(self, unique: int, error: int, answer: bytes = b"") -> None:
         head = protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size + len(answer), -error, unique)
-        with suppress(FileNotFoundError):  # the caller was killed and its request withdrawn
+        with suppress(FileNotFoundError):  # the caller was killed, which withdraws its request
             os.writev(self.fuse, [head, answer])
 
     def _check(self, request: str, name: str) -> None:

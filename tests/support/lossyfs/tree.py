@@ -155,9 +155,9 @@ class Tree:
     # --- power failure
 
     def lose_power(self) -> dict[str, int]:
-        """Drop what is not durable, save what chance keeps. Returns counts of what was lost or kept.
+        """Drop what is not durable, except what chance keeps; return counts of what was lost or kept.
 
-        Every node is a new one afterwards: the handles of before are void, as after a restart.
+        All nodes are new afterwards: earlier handles are invalid, as after a restart.
         """
         pending = len(self._journal)
         kept = self.random.choice((0, 0, pending, self.random.randint(0, pending)))

@@ -60,10 +60,10 @@ class Broker:
         """End it with SIGKILL, as a power failure would."""
         self._end(signal.SIGKILL)
 
-    def _end(self, how: signal.Signals) -> None:
+    def _end(self, signal_number: signal.Signals) -> None:
         if self._process is None:
             return
-        self._process.send_signal(how)
+        self._process.send_signal(signal_number)
         try:
             self._process.wait(WAIT_SEC)
         except subprocess.TimeoutExpired:
@@ -95,7 +95,7 @@ class Mosquitto(Broker):
         user = "user root\n" if os.geteuid() == 0 else ""
         anonymous = str(self._anonymous).lower()
         config.write_text(
-            # Otherwise it drops what is more than a thousand messages ahead of a slow listener.
+            # Otherwise it drops messages more than a thousand ahead of a slow listener.
             f"{user}persistence true\npersistence_location {self.folder}/\nmax_queued_messages 0\n{self._lines}\n"
             f"listener {self.port} 127.0.0.1\nallow_anonymous {anonymous}\n{self._listener}\n"
         )

@@ -1,4 +1,4 @@
-"""A small certificate authority for tests: for the broker, for a client, and one that nobody trusts."""
+"""A small certificate authority for tests: for the broker, for a client, and an untrusted one."""
 
 from __future__ import annotations
 

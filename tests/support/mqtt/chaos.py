@@ -1,4 +1,4 @@
-"""Kills and restarts of everything on an event's way while events travel, and a check of what arrived.
+"""Kill and restart every process on the path of events while they are in flight, and check what arrived.
 
 Used by the short tests in tests/mqtt and the long ones in tests/torture.
 """
@@ -136,7 +136,7 @@ def expected_end(job_id: str) -> JobStatus:
 
 
 def all_arrived(harness: BrokerHarness, jobs: list[Job], names: list[str]) -> bool:
-    """Return whether nothing waits and every subscriber has accepted and handled every event."""
+    """Return whether the outbox is empty and every subscriber has accepted and handled every event."""
     if harness.registry.engine.outbox_size()[0]:
         return False
     for name in names:
@@ -147,7 +147,7 @@ def all_arrived(harness: BrokerHarness, jobs: list[Job], names: list[str]) -> bo
 
 
 def check_log(log: Path, last_seqs: dict[str, int]) -> int:
-    """Assert the order and number of accepted and handled events; return how many came by the broker.
+    """Assert the order and number of accepted and handled events; return how many came over the broker.
 
     Each is accepted at most once and handled at least once, in order.
     """
@@ -164,10 +164,10 @@ def check_log(log: Path, last_seqs: dict[str, int]) -> int:
 
 
 def _failure_report(harness: BrokerHarness, errors: Path) -> str:
-    """Return who is behind and the last output of the workers, for the report of a failure."""
+    """Return the subscribers that are behind and the last output of the workers, for the report of a failure."""
     behind = [n for n in harness.registry.subscriptions(limit=10_000) if n.handled_seq < n.job_last_seq]
-    said = errors.read_text()[-4000:]
-    return f"outbox: {harness.registry.engine.outbox_size()}\nbehind: {behind[:10]}\n{said}"
+    output = errors.read_text()[-4000:]
+    return f"outbox: {harness.registry.engine.outbox_size()}\nbehind: {behind[:10]}\n{output}"
 
 
 def run_chaos(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_sec: float, seed: int) -> Counter[int]:
@@ -204,7 +204,7 @@ def run_chaos(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_
         }
         last_seqs = {job_id: job.last_seq for job_id, job in ended.items()}
         by_broker = [check_log(logs[name], last_seqs) for name in names]
-        assert all(by_broker), "the broker brought nothing: everything came from the database"
+        assert all(by_broker), "nothing came over the broker: everything was backfilled from the database"
         assert harness.registry.refusals() == [] and harness.refused() == {}
         print(f"\n{sum(last_seqs.values())} events; accepted from the broker: {by_broker}; kills: {dict(killer.kills)}")
         return killer.kills
@@ -213,7 +213,7 @@ def run_chaos(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_
 def run_ticket_chaos(folder: Path, server: Mosquitto, *, tickets: int, events: int, seed: int) -> Counter[int]:
     """Run workers with tickets, over the broker alone: it holds the only copy of what was acknowledged to them.
 
-    So the broker is restarted in good order, with its persistence on, and everything else is killed.
+    So the broker is restarted cleanly, with persistence, and everything else is killed.
 
     Returns:
         How often the broker, the publisher, a ticket's relay and the subscriber were ended.
@@ -247,7 +247,7 @@ def run_ticket_chaos(folder: Path, server: Mosquitto, *, tickets: int, events: i
             for worker in mortals:
                 worker.kill()
         assert all(harness.registry.get(job.job_id).status is JobStatus.COMPLETED for job in jobs)
-        # How many it noted as accepted is no measure: a kill between an acceptance and its note loses the note.
+        # The number logged as accepted proves nothing: a kill between an acceptance and its log entry loses the entry.
         arrived = check_log(log, {job.job_id: events for job in jobs})
         assert "did not arrive" not in errors.read_text()
         assert harness.registry.refusals() == [] and harness.refused() == {}

@@ -42,7 +42,7 @@ class RawClient:
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
         self.received.append(Message(message.topic, bytes(message.payload), bool(message.retain)))
 
-    def say(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
+    def publish(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
         """Publish at QoS 1 and wait for the broker."""
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         info.wait_for_publish(TIMEOUT_SEC)

@@ -1,4 +1,4 @@
-"""A registry whose jobs go to a test's broker, and what tests do with it: relay and follow."""
+"""A registry whose jobs use a test's broker, with a relay and followers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BrokerHarness:
         self.registry = Registry.open(path, create=True, vault=self.vault)
         self.settings = BrokerSettings("127.0.0.1", port, **settings)
         self.environment = Environment(self.settings, self.settings.ca_certs, self.settings.prefix)
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def close(self) -> None:
         self.registry.close()
@@ -47,19 +47,19 @@ class BrokerHarness:
             self.registry.publish(job.job_id, "progress", detail=f"step {number}", attempt=claim.attempt)
         self.registry.complete(job.job_id, attempt=claim.attempt)
 
-    def relay(self, **how: Any) -> Relay:
-        outbox = RegistryOutbox(self.registry.engine, environment=self.environment, report=self.said.append)
-        return Relay(outbox, report=self.said.append, **how)
+    def relay(self, **options: Any) -> Relay:
+        outbox = RegistryOutbox(self.registry.engine, environment=self.environment, report=self.messages.append)
+        return Relay(outbox, report=self.messages.append, **options)
 
     def deliver(self) -> None:
-        """Deliver everything that waits to the broker."""
+        """Deliver everything in the outbox to the broker."""
         done = self.relay().run(until_empty=True, timeout_sec=TIMEOUT_SEC)
-        assert done.is_leader and self.registry.engine.outbox_size()[0] == 0, self.said
+        assert done.is_leader and self.registry.engine.outbox_size()[0] == 0, self.messages
 
     @contextmanager
-    def relaying(self, relay: Relay | None = None, **how: Any) -> Iterator[Relay]:
+    def relaying(self, relay: Relay | None = None, **options: Any) -> Iterator[Relay]:
         """Run a relay in the background: a given one, or the registry's."""
-        relay = self.relay(**how) if relay is None else relay
+        relay = self.relay(**options) if relay is None else relay
         thread = threading.Thread(target=relay.run)
         thread.start()
         try:
@@ -70,19 +70,21 @@ class BrokerHarness:
             assert not thread.is_alive()
 
     def follow(
-        self, job_id: str | None = None, *, subscriber: str = "watcher", listening: bool = True, **how: Any
+        self, job_id: str | None = None, *, subscriber: str = "watcher", listening: bool = True, **options: Any
     ) -> BrokerFollower:
         """Follow over the broker; subscribed when this returns, unless ``listening`` is false."""
-        how.setdefault("timeout_sec", TIMEOUT_SEC)
-        # The database steps in after so long that only the broker can have brought what a test sees.
-        how.setdefault("grace_sec", 600.0)
+        options.setdefault("timeout_sec", TIMEOUT_SEC)
+        # The backfill starts so late that every event that a test sees has come over the broker.
+        options.setdefault("grace_sec", 600.0)
         received: list[str] = []
 
         def report(text: str) -> None:
-            self.said.append(text)
+            self.messages.append(text)
             received.append(text)
 
-        follower = subscribe(self.registry, job_id, subscriber=subscriber, settings=self.settings, report=report, **how)
+        follower = subscribe(
+            self.registry, job_id, subscriber=subscriber, settings=self.settings, report=report, **options
+        )
         if listening:
             wait_until(lambda: any(text.startswith("subscribed to") for text in received))
         return follower

@@ -1,6 +1,6 @@
 """Programs that a test kills: ``python -m tests.support.mqtt.worker_program ROLE …``.
 
-A subscriber logs what it did before it goes on: ``action`` (accepted or handled), ``job_id`` and ``seq``.
+A subscriber logs each step before the next: ``action`` (accepted or handled), ``job_id`` and ``seq``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def ticket_relay(ticket: str, state: str) -> None:
 
 
 def ticket_publisher(tickets: str, state: str, events: str) -> None:
-    """Publish so many events with each ticket of a folder, the last one ``completed``; continue after a restart."""
+    """Publish ``events`` events with each ticket of a folder, the last one ``completed``; continue after a restart."""
     outboxes = [
         TicketOutbox.open(read_ticket(path), path=Path(state)) for path in sorted(Path(tickets).glob("*.ticket"))
     ]
@@ -63,7 +63,7 @@ def ticket_publisher(tickets: str, state: str, events: str) -> None:
 
 
 def publish_from_ticket(ticket: str, state: str, events: str) -> None:
-    """Publish so many events, beside others with the same ticket."""
+    """Publish ``events`` events, while other processes use the same ticket."""
     with TicketOutbox.open(read_ticket(Path(ticket)), path=Path(state)) as outbox:
         for _ in range(int(events)):
             outbox.publish("progress", detail=str(os.getpid()))

@@ -15,8 +15,8 @@ class CommitProxy:
 
     Attributes:
         cut: "before" (the server never hears of it), "after" (it commits, the answer is lost), or None.
-        refuse_after_cut: take no connection any more once something was cut.
-        cuts: how often it happened.
+        refuse_after_cut: refuse connections once something was cut.
+        cuts: the number of cuts so far.
     """
 
     def __init__(self, port: int) -> None:

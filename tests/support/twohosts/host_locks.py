@@ -1,4 +1,4 @@
-"""The locks of one host of the two-host file server, answered in a thread of their own.
+"""The locks of one host of the two-host file server, answered in a separate thread.
 
 Used by host_filesystem.py. Telling the kernel to drop its cache may make it write back first, which the thread for
 requests must answer: so locks cannot be answered there. Locks go to the table that all hosts share, unless
@@ -120,7 +120,7 @@ class HostLocks:
             else:
                 self._table.put(key, wanted)
                 self._table.grants += 1
-                granted = self._table.grant_waiters(key)  # from write to read: others may come in
+                granted = self._table.grant_waiters(key)  # from write to read: others may acquire it
                 taken = True
         deliver_grants(granted)
         if taken:

@@ -97,7 +97,7 @@ class LockTable:
             return self.grant_waiters(key)
 
     def release_host(self, host: int) -> tuple[set[FileKey], list[Callable[[], None]]]:
-        """Release all locks of a host, as a server whose lease of it expired."""
+        """Release all locks of a host, as a server does when the host's lease has expired."""
         lost: set[FileKey] = set()
         granted: list[Callable[[], None]] = []
         with self.mutex:

@@ -1,6 +1,6 @@
-"""The two-host file server in a process of its own, and Python programs that work on one host.
+"""The two-host file server in a separate process, and Python programs that work on one host.
 
-Used by the tests through the fixture `two_hosts`. Every wait has an end, and the mounts go whatever happens.
+Used by the tests through the fixture `two_hosts`. Every wait is bounded, and the mounts are always removed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _mounted(path: Path) -> bool:
 
 
 def start_python(program: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Start a Python program, given as text, in a process of its own."""
+    """Start a Python program, given as text, in a separate process."""
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
         stdin=subprocess.DEVNULL,

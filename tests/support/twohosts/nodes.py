@@ -1,6 +1,6 @@
 """The files that the kernel knows by number, for one host of the two-host file server.
 
-Used by host_filesystem.py. A number stays valid until the kernel forgets it as often as it was told of it.
+Used by host_filesystem.py. A number stays valid until the kernel has forgotten it as often as it was given it.
 """
 
 from __future__ import annotations

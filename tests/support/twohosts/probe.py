@@ -8,7 +8,7 @@ from tests.support.twohosts.mount import TwoHosts, finish_json, start_python
 
 PEER = """
 import json, sys
-from jobdb.filesystem.probe.local import probe_peer
+from jobdb.filesystem.probe.peer import probe_peer
 print(json.dumps(probe_peer(sys.argv[1], name=sys.argv[2], timeout_sec=float(sys.argv[3])).as_dict()))
 """
 

@@ -22,7 +22,7 @@ from tests.support.twohosts.host_filesystem import Host
 from tests.support.twohosts.host_locks import Settings
 from tests.support.twohosts.lock_table import LockTable
 
-# cache: attributes and names are kept for so many seconds
+# cache: the seconds for which attributes and names are kept
 _CACHE_SECONDS = {"nfs": (3.0, 0.0), "weak": (1.0, 1.0), "auto": (0.0, 0.0), "direct": (0.0, 0.0)}
 
 
@@ -59,7 +59,7 @@ class Server:
                 for line in text.splitlines():
                     self._run_command(line)
         for host in self._hosts:
-            host.heal()  # what hangs must get an answer before the mount can go
+            host.heal()  # requests that hang must be answered before the mount can be removed
         self._unmount()
         print(f"grants={self._table.grants} denials={self._table.denials}", flush=True)
 

@@ -1,4 +1,4 @@
-"""Programs that the tests between two hosts run on one of them, each in a process of its own.
+"""Programs that the tests between two hosts run on one of them, each in a separate process.
 
     worker_program.py work DATABASE NAME JOBS        registers, claims, publishes and completes jobs
     worker_program.py accept DATABASE PAYLOADS       accepts every payload of a file for one common subscriber
@@ -23,8 +23,8 @@ from typing import Any
 SUBSCRIBER = "observer"
 
 
-def emit(**told: Any) -> None:
-    print(json.dumps(told), flush=True)
+def emit(**entry: Any) -> None:
+    print(json.dumps(entry), flush=True)
 
 
 def work(database: str, name: str, jobs: str) -> None:
