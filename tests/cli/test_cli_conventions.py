@@ -213,6 +213,14 @@ def test_json_fields_match_the_documentation(cli: Any) -> None:
     assert documented_fields("Verdict") == list(Acceptance(Verdict.MALFORMED).as_dict())
 
 
+def test_the_json_of_each_command_is_documented() -> None:
+    page = (ROOT / "docs" / "reference" / "json-output.md").read_text()
+    rows = re.findall(r"^\| (`[^|]+`) \| [^|]", page.split("\n## ")[0], re.MULTILINE)
+    documented = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    with_json = [name for name, found in COMMANDS.items() if any("--json" in one.opts for one in found.params)]
+    assert sorted(documented) == sorted(with_json)
+
+
 def test_exit_codes_match_the_documentation() -> None:
     from jobdb.cli import DEFECT, INTERRUPTED
 

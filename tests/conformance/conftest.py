@@ -8,9 +8,7 @@ import pytest
 
 from jobdb import Registry
 from tests.support.clocks import DatabaseClock
-from tests.support.databases import Database, PostgresDatabase, SqliteDatabase
-
-ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
+from tests.support.databases import ENGINES, Database, PostgresDatabase, SqliteDatabase
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFai
 from jobdb.engines.statements import parameters
 from jobdb.model import EventKind
 from jobdb.operations.copy import COPY, TABLES, TABLES_NOT_COPIED, copy_registry, registry_digest
+from tests.support.databases import ENGINES
 from tests.support.keys import TOKEN, vault
 from tests.support.wire_events import signed
 
 JOBS = int(os.environ.get("JOBDB_COPY_JOBS", "2000"))
-ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
 
 
 def populate(registry, count=20):

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tests.support.databases import PostgresDatabase, SqliteDatabase
+from tests.support.databases import ENGINES, PostgresDatabase, SqliteDatabase
 from tests.support.keys import TOKEN
 from tests.support.wire_events import signed
 
@@ -200,7 +200,7 @@ class AcceptMachine(RuleBasedStateMachine):
             self.discard(self.live)
 
 
-@pytest.mark.parametrize("engine", ["sqlite-wal", "sqlite-delete", "postgresql"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_accept_agrees_with_the_model_on_random_schedules(engine, request):
     server = request.getfixturevalue("postgres_server") if engine == "postgresql" else None
 

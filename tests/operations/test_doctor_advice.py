@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,8 +21,9 @@ from jobdb.doctor import diagnose
 from jobdb.doctor.findings import DoctorReport, Finding, describe_error, fix_command_for
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.errors import Busy, SchemaMismatch, StorageFailed
+from jobdb.filesystem.placement import placement_for
 from jobdb.urls import parse_url
-from tests.support.paths import EXAMPLES
+from tests.support.paths import EXAMPLES, ROOT
 from tests.support.requirements import require_root
 
 SAMPLE = EXAMPLES / "legacy-registry"
@@ -61,6 +63,22 @@ def make(path: Path) -> Path:
         registry.register(agent="a", prompt="p", job_id="one")
     diagnose(parse_url(path))  # everything that it imports is in the database when the next process reads it
     return path
+
+
+def test_every_check_that_finds_something_is_tested() -> None:
+    tests = [path for path in (ROOT / "tests").rglob("test_*.py") if "doctor" in path.read_text("utf-8")]
+    tested = "".join(path.read_text("utf-8") for path in tests)
+    for module in (ROOT / "jobdb" / "doctor").glob("*.py"):
+        for check in re.findall(r'report\.(?:warn|fail|fail_on)\(\s*"([^"]+)"', module.read_text("utf-8")):
+            assert f'"{check}"' in tested, f"{check} ({module.name}) is found by no test"
+
+
+def test_a_file_system_that_cannot_hold_a_database(shared_folder: Path) -> None:
+    path = make(shared_folder / "jobs.db")
+    refused = placement_for(str(shared_folder))._replace(journal=None, reason="it loses locks", advice="move it")
+    report = diagnose(parse_url(path), placement_of=lambda _folder: refused)
+    (found,) = [one for one in report.findings if one.check == "file system"]
+    assert found.level == "fail" and "it loses locks" in found.message
 
 
 def test_an_unreadable_file_of_this_user(shared_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobdb import Broker, InvalidInput, JobdbError, NewEvent, NewJob, Registry
+from jobdb.registry.tokens import Tokens
 from tests.support.keys import vault
 
 HUGE = 10**5000  # Python refuses to write it out
@@ -111,6 +113,10 @@ VERBS: dict[str, tuple[Verb, list[Any]]] = {
     "jobs agent_session": (lambda r, v: r.jobs(agent_session=v), optional(BAD_NAME)),
     "jobs after": (lambda r, v: r.jobs(after=v), optional(BAD_ID)),
     "jobs limit": (lambda r, v: r.jobs(limit=v), [*BAD_INT, None, 0, 10_001]),
+    "all_jobs status": (lambda r, v: list(r.all_jobs(status=v)), ["nonsense", 5, True, None, ["x"]]),
+    "all_jobs agent": (lambda r, v: list(r.all_jobs(agent=v)), optional(BAD_NAME)),
+    "all_jobs agent_session": (lambda r, v: list(r.all_jobs(agent_session=v)), optional(BAD_NAME)),
+    "all_jobs after": (lambda r, v: list(r.all_jobs(after=v)), optional(BAD_ID)),
     "all_jobs page_size": (lambda r, v: list(r.all_jobs(page_size=v)), [*BAD_INT, None, 0]),
     "cancel": (lambda r, v: r.cancel(v), BAD_ID),
     "cancel reason": (lambda r, v: r.cancel("j", reason=v), [*BAD_TEXT, "x" * 1001]),
@@ -143,14 +149,26 @@ VERBS: dict[str, tuple[Verb, list[Any]]] = {
         lambda r, v: r.publish_many([NewEvent(job_id="j", event="progress"), v]),
         [None, 5, NewEvent(job_id="a b", event="progress"), NewEvent(job_id="j", event="x")],
     ),
+    "complete": (lambda r, v: r.complete(v), BAD_ID),
+    "complete detail": (lambda r, v: r.complete("j", detail=v), BAD_TEXT[:-2]),
+    "complete attempt": (lambda r, v: r.complete("j", attempt=v), BAD_INT),
     "complete data": (lambda r, v: r.complete("j", data=v), BAD_OBJECT),
+    "fail": (lambda r, v: r.fail(v), BAD_ID),
+    "fail data": (lambda r, v: r.fail("j", data=v), BAD_OBJECT),
+    "fail attempt": (lambda r, v: r.fail("j", attempt=v), BAD_INT),
     "fail detail": (lambda r, v: r.fail("j", detail=v), BAD_TEXT[:-2]),
     "events": (lambda r, v: r.events(v), BAD_ID),
     "events after": (lambda r, v: r.events("j", after=v), [*BAD_INT, None]),
     "events limit": (lambda r, v: r.events("j", limit=v), [*BAD_INT, None, 0]),
+    "all_events": (lambda r, v: list(r.all_events(v)), BAD_ID),
+    "all_events after": (lambda r, v: list(r.all_events("j", after=v)), [*BAD_INT, None]),
+    "all_events page_size": (lambda r, v: list(r.all_events("j", page_size=v)), [*BAD_INT, None, 0]),
     "accept subscriber": (lambda r, v: r.accept(b"{}", subscriber=v), BAD_NAME),
     "accept window": (lambda r, v: r.accept(b"{}", subscriber="s", window=v), [*BAD_INT, None]),
     "accept start": (lambda r, v: r.accept(b"{}", subscriber="s", start=v), [*BAD_NAME, "end"]),
+    "accept_many subscriber": (lambda r, v: r.accept_many([b"{}"], subscriber=v), BAD_NAME),
+    "accept_many window": (lambda r, v: r.accept_many([b"{}"], subscriber="s", window=v), [*BAD_INT, None]),
+    "accept_many start": (lambda r, v: r.accept_many([b"{}"], subscriber="s", start=v), [*BAD_NAME, "end"]),
     "accept_many": (lambda r, v: r.accept_many(v, subscriber="s"), [*BAD_LIST, None]),
     "subscribe": (lambda r, v: r.subscribe(v, subscriber="s"), optional(BAD_ID)),
     "subscribe subscriber": (lambda r, v: r.subscribe("j", subscriber=v), BAD_NAME),
@@ -161,6 +179,7 @@ VERBS: dict[str, tuple[Verb, list[Any]]] = {
     "subscriptions subscriber": (lambda r, v: r.subscriptions(subscriber=v), optional(BAD_NAME)),
     "subscriptions limit": (lambda r, v: r.subscriptions(limit=v), [*BAD_INT, None, 0]),
     "refusals job_id": (lambda r, v: r.refusals(job_id=v), optional(BAD_ID)),
+    "refusals after": (lambda r, v: r.refusals(after=v), BAD_INT),
     "refusals limit": (lambda r, v: r.refusals(limit=v), [*BAD_INT, None, 0]),
     "verdict_counts": (lambda r, v: r.verdict_counts(v), optional(BAD_ID)),
     "wait": (lambda r, v: r.wait(v), BAD_ID),
@@ -185,6 +204,26 @@ VERBS: dict[str, tuple[Verb, list[Any]]] = {
     "open vault": (lambda r, v: Registry.open(r.url.text, vault=v), ["key", b"k" * 32, 5]),
     "open checkpoint_pages": (lambda r, v: Registry.open(r.url.text, checkpoint_pages=v), [*BAD_INT, None, 0]),
 }  # fmt: skip
+
+NO_BAD_VALUE = {
+    "accept payload": "whatever it is, there is a verdict",
+    "accept topic": "the same",
+    "open clock": "called, not checked",
+    "close checkpoint": "true or false of anything",
+}
+
+
+def test_every_argument_of_a_public_verb_is_tried() -> None:
+    missing = []
+    for group, prefix in ((Registry, ""), (Tokens, "tokens ")):
+        for name, function in inspect.getmembers(group, inspect.isroutine):
+            if not name.startswith("_"):
+                given = [one for one in inspect.signature(function).parameters if one != "self"]
+                wanted = [f"{prefix}{name} {one}" for one in given]
+                if f"{prefix}{name}" in VERBS:
+                    del wanted[0]  # a row without a parameter's name is about the first
+                missing += [row for row in wanted if row not in VERBS and row not in NO_BAD_VALUE]
+    assert missing == []
 
 
 @pytest.fixture(scope="module")

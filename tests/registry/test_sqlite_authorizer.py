@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import apsw
 import pytest
 from jobdb.schema import SEALED_COLUMNS, migration_files
@@ -97,3 +99,12 @@ def test_every_sealed_column_exists():
     made = "".join(path.read_text("utf-8") for _number, _name, path in migration_files("sqlite"))
     assert all(f"CREATE TABLE {table} (" in made and column in made for table, column in SEALED_COLUMNS)
     assert {table for table, _column in SEALED_COLUMNS} <= READABLE_TABLES
+
+
+def test_every_table_is_readable_or_said_not_to_be():
+    connection = sqlite3.connect(":memory:")
+    for _number, _name, path in migration_files("sqlite"):
+        connection.executescript(path.read_text("utf-8"))
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")}
+    connection.close()
+    assert tables - READABLE_TABLES == {"token_fingerprints", "tombstones", "sqlite_sequence"}

@@ -13,6 +13,8 @@ from jobdb.engines.statements import psycopg_text
 from tests.support.keys import vault
 
 START_MS = 1_800_000_000_000
+ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
+"""The engines, and ways to keep a SQLite file, that the conformance suite runs on."""
 
 _schemas = itertools.count(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,11 @@ def test_imports_run_downward(name: str) -> None:
         for group in APART:
             sides = [{side for side in group if one.startswith(side + ".")} for one in (name, target)]
             assert not sides[0] or not sides[1] or sides[0] == sides[1], f"{name} imports {target}, which is apart"
+
+
+def test_every_engine_is_apart_from_the_others() -> None:
+    engines = {name.removesuffix(".store") for name in MODULES if re.fullmatch(r"jobdb\.engines\.\w+\.store", name)}
+    assert len(engines) > 1 and engines in APART
 
 
 def test_there_is_no_import_cycle() -> None:
