@@ -1,4 +1,4 @@
-"""The error classes that jobdb raises.
+"""The errors that the library raises on purpose, as one tree.
 
     JobdbError                     exit code of the command line
     ├── InvalidInput               2   also a ValueError

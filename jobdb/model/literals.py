@@ -1,6 +1,6 @@
 """Literal types for arguments that are plain text: mypy reports ``publish(job, "progres")``.
 
-At run time ``jobdb.core.arguments`` checks the same sets. Within jobdb only annotations use these names, so this module
+At run time ``jobdb.core.arguments`` checks the same sets. Only annotations of the package use these names, so this module
 is not imported at run time.
 """
 
