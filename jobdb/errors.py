@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class JobdbError(Exception):
-    """The base class of all jobdb errors; never raised itself.
+    """The base class of all errors of this library; never raised itself.
 
     Args:
         message: what happened, to what.
@@ -160,7 +160,7 @@ class DatabaseReplaced(Unusable):
 
 
 class NotAJobdbDatabase(Unusable):
-    """Raised when the file exists and is not a jobdb database."""
+    """Raised when the file exists and is not a registry."""
 
 
 class SchemaMismatch(Unusable):

@@ -1,7 +1,7 @@
 """Literal types for arguments that are plain text: mypy reports ``publish(job, "progres")``.
 
-At run time ``jobdb.core.arguments`` checks the same sets. Only annotations of the package use these names, so this module
-is not imported at run time.
+At run time ``jobdb.core.arguments`` checks the same sets. Only annotations of the package use these names, so this
+module is not imported at run time.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class CliRunner:
         codes: tuple[int, ...] = (0, 1),
         keys: tuple[str, str] = ("", ""),
     ) -> str:
-        """Return what the command writes to a terminal; type the second of ``keys`` once the first has appeared."""
+        """Return what the command writes to a terminal; type the second of ``keys`` if the first appears."""
         shown = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"}
         with Terminal(
             [*COMMAND, *map(str, arguments)],
@@ -142,8 +142,7 @@ class CliRunner:
             lines=40,
         ) as terminal:
             awaited, typed = keys
-            if typed:
-                terminal.read_until(re.escape(awaited))
+            if typed and terminal.appears(re.escape(awaited)):
                 terminal.type(typed)
             written = terminal.read_to_end()
             assert terminal.process.returncode in codes, written

@@ -75,6 +75,17 @@ class Terminal:
         self._matched = found.end()
         return self.output[begin:].decode(errors="replace")
 
+    def appears(self, pattern: str) -> bool:
+        """Read until ``pattern`` matches after the last match, or the program has ended; return whether it matched."""
+        deadline = time.monotonic() + TIMEOUT_SEC
+        while not (found := re.compile(pattern.encode(), re.DOTALL).search(self.output, self._matched)):
+            ended = self.process.poll() is not None
+            if not self._read(0 if ended else 0.05) and ended:
+                return False
+            assert time.monotonic() < deadline, f"{pattern} did not appear in {self.output[-2000:]!r}"
+        self._matched = found.end()
+        return True
+
     def read_to_end(self) -> str:
         """Read until the program has ended; return all its output."""
         deadline = time.monotonic() + TIMEOUT_SEC
