@@ -94,11 +94,7 @@ def test_wrong_arguments_are_refused(folder: Path, tmp_path: Path) -> None:
         old.update_status(folder, job_id, "paused")
     with pytest.raises(AlreadyExists):
         old.register_job(folder, agent="codex", prompt="x", job_id=job_id)
-<<<<<<< HEAD
-    with pytest.raises(DatabaseMissing, match="create"):
-=======
     with pytest.raises(DatabaseMissing, match="create=True"):
->>>>>>> h/ec
         old.list_jobs(tmp_path / "elsewhere" / ".mam" / "jobs")
 
 
