@@ -1,5 +1,7 @@
 """The refusal of a store that is closed, or that a forked child inherited.
 
+Called by the PostgreSQL store and its pool, and by the SQLite store's fork handling. Never touches a database.
+
 Both stores check before any call into their driver: a child that used the parent's connection would break it.
 """
 

@@ -1,4 +1,8 @@
-"""The opening of an engine from a database URL. A driver is imported here, when it is needed."""
+"""The opening of an engine from a database URL. A driver is imported here, when it is needed.
+
+Called by ``Registry.open``. Calls the ``open.py`` of the SQLite or the PostgreSQL engine, and runs no SQL itself except
+to record the key's id in a new file.
+"""
 
 from __future__ import annotations
 

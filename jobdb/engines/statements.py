@@ -1,5 +1,8 @@
 """Named SQL statements: each .sql file is one immutable set whose names a type checker knows.
 
+Used by every module that declares or executes named SQL: the verbs, the dialect of PostgreSQL, both transactions, and
+the tools above the registry. Reads ``.sql`` files; never touches a database.
+
 A file is a sequence of statements, each under a line ``-- name: what it is for``. Parameters are written ``:name``. A
 subclass of :class:`StatementSet` declares the names; a test checks that file and declaration agree. Prior art: aiosql
 and procrastinate also keep named SQL in files, but find a misspelled name only when it is executed.

@@ -1,5 +1,8 @@
 """The seam between verbs and databases: the protocols that a database implements.
 
+Used by the verbs, by both stores, and by the tools above the registry (doctor, copy, import, tickets). Imports no
+driver and no store.
+
 A :class:`Store` runs named statements in transactions. The SQLite and the PostgreSQL store implement it, and the verbs
 are written once against it. No caller asks a store what kind it is: a store declares its capabilities in its
 ``Traits``, and a database that is one file offers :class:`DatabaseFile`. Prior art: River's drivers

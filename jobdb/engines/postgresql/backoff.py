@@ -1,4 +1,8 @@
-"""Growing pauses between attempts to run a verb, to connect, or to query a server that does not answer."""
+"""Growing pauses between attempts to run a verb, to connect, or to query a server that does not answer.
+
+Used by the PostgreSQL engine, its pool, its listener and the search for a commit's outcome. Computes pauses only: the
+caller waits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The dialect: PostgreSQL's own statements, its replacements for others, and the form in which statements are sent."""
+"""The dialect: PostgreSQL's own statements, its replacements for others, and the form in which statements are sent.
+
+Used by the store, its transactions, commits and queries, and on opening. Reads ``dialect.sql``; never touches a
+connection.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The engine for PostgreSQL: a verb is run again if it is known not to have been done."""
+"""The engine for PostgreSQL: a verb is run again if it is known not to have been done.
+
+Called by ``engines/open.py``, which creates it over an open store. Wraps the verbs; never calls psycopg.
+"""
 
 from __future__ import annotations
 

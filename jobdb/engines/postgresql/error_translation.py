@@ -1,5 +1,7 @@
 """Translation of psycopg's exceptions into jobdb's errors, in one place, so that no verb leaks a driver's exception.
 
+Called by the modules of this package that connect or run statements. Reads the exception only; never asks the server.
+
 The text of an error is the server's primary message, because its details can contain the values of a row.
 """
 

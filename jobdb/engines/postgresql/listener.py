@@ -1,5 +1,7 @@
 """Notifications of commits by others: PostgreSQL's LISTEN, on a connection and in a thread of its own.
 
+Started by the store when somebody first waits for a change. Uses a connection of its own, never one of the pool.
+
 Writers notify after their commit, in a separate transaction: NOTIFY in the writing transaction would make all commits
 of the cluster wait for each other's disk, because PostgreSQL holds one lock from queueing to the end of the commit. A
 writer that dies in between sends no notification, so waiters also check again from time to time.

@@ -1,5 +1,7 @@
 """The conversion of a query's values: only text, numbers, bytes, booleans and NULL, as on SQLite.
 
+Called by ``query``, for the cursor of one ad-hoc query. Changes no connection's settings: verbs load values as before.
+
 The driver would convert dates, intervals, UUIDs, arrays and JSON to Python objects, which no output format has, and
 refuse values that Python cannot represent, such as the year 10000. So all of these stay text as the server writes it.
 """

@@ -1,5 +1,8 @@
 """The migrations of a PostgreSQL database: they create the tables, or upgrade older ones to the current schema.
 
+Called by the ``migrate`` command, and when a database is opened with ``create``. Uses a connection of its own, never
+the pool.
+
 All steps are one transaction, under an advisory lock: if two processes migrate at the same time, one does and the other
 finds it done. The tables are in the first schema of the search path. No backup is made: use pg_dump, or the server's
 own backups.

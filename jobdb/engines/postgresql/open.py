@@ -1,4 +1,7 @@
-"""The opening of a PostgreSQL database: the server, its schema, then the store."""
+"""The opening of a PostgreSQL database: the server, its schema, then the store.
+
+Called by ``engines/open.py``. Calls the migrations if tables may be created; checks on a connection of its own.
+"""
 
 from __future__ import annotations
 

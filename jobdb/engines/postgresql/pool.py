@@ -1,5 +1,7 @@
 """The pool of connections from one registry to its server: a few at most, each lent to one verb at a time.
 
+Called by the store, once per transaction. Opens, checks and closes connections; executes no verb's statement.
+
 Prior art: psycopg_pool. It keeps a count of its connections, so a Ctrl-C or a soft time limit between ``getconn()`` and
 the caller's ``try`` shrinks it for good: after eight of them no connection is left. Here a connection exists as long as
 something refers to it. If an exception separates one from its verb, the connection is destroyed, the server rolls its

@@ -1,5 +1,7 @@
 """Ad-hoc queries: one read-only SELECT, meant for the documented views, in a transaction that is rolled back.
 
+Called by the store for the registry's ``query``. Uses a connection that the store lends; never writes.
+
 The relations and functions of a query are checked before it is run: see ``query_check``.
 """
 

@@ -1,5 +1,7 @@
 """The PostgreSQL store: transactions, waiting for changes, and ad-hoc queries.
 
+Called by the verbs; created by ``open.py``. Calls the other modules of this package, never the verbs.
+
 The verbs above it know only ``Store``. Its connections are in ``pool``, the execution of statements in ``transaction``,
 and the outcome of a commit in ``commit``.
 """

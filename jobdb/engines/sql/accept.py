@@ -1,5 +1,8 @@
 """The verbs for events that arrive over the wire (FW-N7): accept, and the list and counts of refusals.
 
+Called by the registry's ``subscribers.py`` and by subscribers at a broker, through the engine. Calls the store, never a
+broker.
+
 The transaction of accept is in accept_batch.py, which is imported on the first call: publishing does not need it.
 """
 

@@ -1,4 +1,7 @@
-"""The verbs for claims: claim, renew, release, and reap, which returns or ends jobs that have run out of time."""
+"""The verbs for claims: claim, renew, release, and reap, which returns or ends jobs that have run out of time.
+
+Called by the registry's ``claims.py``, through the engine. Calls the store, never a driver.
+"""
 
 from __future__ import annotations
 

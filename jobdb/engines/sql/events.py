@@ -1,4 +1,7 @@
-"""The verbs for a job's own events: publish, and the list of events."""
+"""The verbs for a job's own events: publish, and the list of events.
+
+Called by the registry's ``events.py``, through the engine. Calls ``publish_batch`` to write; never sends to a broker.
+"""
 
 from __future__ import annotations
 

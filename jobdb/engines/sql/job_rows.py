@@ -1,5 +1,7 @@
 """The conversion of rows of the view ``job_records`` to jobs.
 
+Called by the verbs that return jobs: claim, register, get, list. Converts rows only, and runs no statement.
+
 Imported where a job is read: an agent runs the command line once per event, and creating the class takes a millisecond.
 """
 

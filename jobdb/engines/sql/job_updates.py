@@ -1,5 +1,8 @@
 """The rows that publish and accept write: one per event, and the update of its job.
 
+Called by publish, accept, register and prune, and by the outbox of tickets. Runs statements in its caller's
+transaction; never begins or ends one.
+
 Also :func:`run_each`, with which a verb executes one statement for several rows.
 """
 

@@ -1,4 +1,8 @@
-"""The verbs for jobs as records: register, get, list, cancel, prune, and the settings of the database."""
+"""The verbs for jobs as records: register, get, list, cancel, prune, and the settings of the database.
+
+Called by the registry's ``jobs.py``, and by the doctor for settings, through the engine. Calls the store and, to
+register, ``registration``; never a driver.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The verbs for named leases, for work that one process does at a time, such as the relay's."""
+"""The verbs for named leases, for work that one process does at a time, such as the relay's.
+
+Called by the relay, through the engine. Calls only the store.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The lookup of a job by its id: its state, or only its primary key; an error if there is no such job."""
+"""The lookup of a job by its id: its state, or only its primary key; an error if there is no such job.
+
+Called by the verbs for claims, events, jobs and tokens. Only reads, in its caller's transaction.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The verbs for the outbox: the events that wait for the broker, and their destination."""
+"""The verbs for the outbox: the events that wait for the broker, and their destination.
+
+Called by the relay, through ``mqtt/outbox.py`` and the engine, and by those who count waiting events. Calls the store
+and the vault; the relay itself talks to the broker.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The signing of an event before the write lock is requested.
 
+Called by the publish verb (``events.py``). Calls the vault before the transaction; runs statements only in it.
+
 The process that published a job's last event knows the job's state, unless another process has changed it since. So the
 next event is numbered and signed before the lock is requested, and under the lock the statement that updates the job
 checks that state. If it differs, nothing is written, and the event is signed again from the state in the database.

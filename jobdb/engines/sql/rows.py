@@ -1,4 +1,8 @@
-"""The conversion of rows to public objects, and of values to columns. For jobs see job_rows.py."""
+"""The conversion of rows to public objects, and of values to columns. For jobs see job_rows.py.
+
+Called by the verbs, by relay and subscribers, and by the import. Converts values only, and runs no statement; for an
+outbox it asks the vault to unseal a password.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """The sealing of secrets in a transaction, which ensures that one master key seals all secrets of a database.
 
+Called by the verbs that store or read secrets, by the import, and when a database is created. Calls the vault; runs
+statements only in its caller's transaction.
+
 The database records the key's id. Otherwise two hosts with different key files, or a process that missed a rekey, would
 seal tokens that others cannot unseal. A secret is bound to its row: it can be unsealed in no other.
 """

@@ -1,4 +1,8 @@
-"""The statements of the verbs, for every database; ``postgresql/dialect.sql`` holds those that differ on PostgreSQL."""
+"""The statements of the verbs, for every database; ``postgresql/dialect.sql`` holds those that differ on PostgreSQL.
+
+Used by the verbs, by both stores when they are opened, and by copy, statistics, import and identity. Declares names
+only, and executes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """The verbs for subscribers that read the database: follow one job or all jobs, and record which events were handled.
 
+Called by the registry's ``subscribers.py`` and by subscribers at a broker, through the engine. Calls only the store
+and ``following``.
+
 There are two numbers per subscriber and job: ``last_seq`` (accepted) and ``handled_seq`` (processed by its handler).
 The events between them are delivered again after a restart. The transactions are in ``following``, which is imported on
 the first call: publishing does not need it.

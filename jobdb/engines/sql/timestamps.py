@@ -1,4 +1,8 @@
-"""The timestamps of events on the wire."""
+"""The timestamps of events on the wire.
+
+Called by publish, before and under the lock, and by the outbox of tickets. Never reads the clock: the caller gives the
+time.
+"""
 
 from __future__ import annotations
 

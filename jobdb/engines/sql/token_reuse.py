@@ -1,5 +1,7 @@
 """The rule that a token serves a job id only once, so that no job accepts events of an earlier job with the same id.
 
+Called by register, prune and the verbs for tokens. Runs statements only in its caller's transaction.
+
 If a job is pruned and its id is registered again, anybody who has the old events (a broker has the retained ones) can
 send them again. They would verify if the new job had a token of the old one. So a token serves a job id only once. A
 generated token carries a mark: its last eight bytes are a keyed digest of the others and the job's id, so that it is

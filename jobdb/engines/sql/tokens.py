@@ -1,4 +1,7 @@
-"""The verbs for tokens (FW-N6): show, list, rotate, revoke, rekey."""
+"""The verbs for tokens (FW-N6): show, list, rotate, revoke, rekey.
+
+Called by the registry's ``tokens.py``, through the engine. Calls the store and the vault, never a driver.
+"""
 
 from __future__ import annotations
 

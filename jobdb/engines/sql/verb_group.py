@@ -1,4 +1,7 @@
-"""The base class of the groups of verbs: their store and vault, and the process's caches for jobs and tokens."""
+"""The base class of the groups of verbs: their store and vault, and the process's caches for jobs and tokens.
+
+Used by the modules of verbs in this package, each of which derives its class from it. Calls neither store nor vault.
+"""
 
 from __future__ import annotations
 

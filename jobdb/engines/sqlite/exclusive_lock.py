@@ -1,4 +1,8 @@
-"""Exclusive access to a database: a lock that SQLite keeps until the connection is closed, in WAL mode too."""
+"""Exclusive access to a database: a lock that SQLite keeps until the connection is closed, in WAL mode too.
+
+Called by the migrations, by the ``init`` command with ``--shared``, and by restore. Executes statements on its caller's
+connection; opens and closes none.
+"""
 
 from __future__ import annotations
 

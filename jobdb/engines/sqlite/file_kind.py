@@ -1,9 +1,9 @@
 """The kind of a SQLite file: empty, a registry, a registry that lost its mark, or another program's data.
 
-Called on opening, by migrate, restore and ``init --shared``: one rule for all. The mark is the header's
-``application_id``. Most programs set none, so a missing mark proves nothing: a mistyped ``--db`` must not add our
-tables to another program's database. And ``sqlite3 old.db .dump | sqlite3 new.db`` drops mark and version. So the
-content decides.
+Called by open, migrate, restore, ``init --shared`` and the doctor: one rule for all. Reads the file, changes nothing.
+The mark is the header's ``application_id``. Most programs set none, so a missing mark proves nothing: a mistyped
+``--db`` must not add our tables to another program's database. And ``sqlite3 old.db .dump | sqlite3 new.db`` drops mark
+and version. So the content decides.
 """
 
 from __future__ import annotations

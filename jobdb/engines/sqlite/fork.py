@@ -1,5 +1,7 @@
 """The hooks that run before and after a ``fork`` for the open databases of a process.
 
+Called by Python on every ``fork``, and by the store, which registers itself. Acquires mutexes; never calls SQLite.
+
 Prior art: SQLite forbids carrying a connection across a fork (https://sqlite.org/howtocorrupt.html, section 2.6), and
 its table of locks, which the child inherits without the locks, makes even a fresh connection on the same file unsafe.
 

@@ -1,5 +1,7 @@
 """Linux's futex with a time limit: a process sleeps until another one changes a word of shared memory.
 
+Called by the shared page, for a writer that has to wait. Calls the kernel only; touches no file.
+
 Prior art: the wait queues of trio's parking lot and of every futex-based mutex. Correctness never depends on a wake-up:
 waiters check again after their time limit, since a process can die before it wakes anybody.
 

@@ -1,5 +1,8 @@
 """The gate: a file beside the database behind which writers queue.
 
+Called by the store's write path, by checkpoints, and where a file is created or restored. Calls the kernel and the
+shared page, never SQLite.
+
 Prior art: SQLite's own write lock is polled by its busy handler. The process that has just released it is the likeliest
 to get it again, and the others starve. Writers that acquire the gate first find SQLite's lock free. The gate is
 advisory: a program that does not know it (the sqlite3 shell) is still excluded by SQLite's lock.

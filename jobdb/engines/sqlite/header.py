@@ -1,5 +1,8 @@
 """The header of a database file, its first hundred bytes, read before any connection is open.
 
+Called by open, the migrations, backup, restore, the doctor and the web view. Reads the file; never calls SQLite, never
+writes.
+
 Opening a WAL database on a network folder, only to find out that it is in WAL mode, would already do harm. The file is
 read directly only while this process has no connection to it. Source:
 https://sqlite.org/fileformat2.html#the_database_header

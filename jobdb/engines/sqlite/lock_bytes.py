@@ -1,5 +1,7 @@
 """The bytes of a database's files on which SQLite takes its locks.
 
+Used by the modules that take, list or check such locks. Constants only.
+
 Sources: https://sqlite.org/src/file/src/os_unix.c (database), https://sqlite.org/walformat.html#wal_locks (``-shm``)
 """
 

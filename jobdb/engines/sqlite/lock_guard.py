@@ -1,5 +1,7 @@
 """Locks on an open WAL database that no other library in this process can release.
 
+Called by ``open_files``, which keeps one guard per open file. Calls the kernel, never SQLite.
+
 POSIX drops all of a process's locks on a file when any descriptor of it is closed: ``shutil.copy`` on the database of
 an open registry is enough, or a second SQLite library such as the standard library's. Another process then believes
 that it is the last user: it copies the WAL into the database and removes it, or truncates the ``-shm`` under our

@@ -1,4 +1,8 @@
-"""The processes that hold locks on a database, for the messages of Busy errors and for the doctor."""
+"""The processes that hold locks on a database, for the messages of Busy errors and for the doctor.
+
+Called by the gate, the write path, migrations and restore when a lock is not granted, and by the doctor. Reads the
+kernel's list of locks; never opens the database or its companions.
+"""
 
 from __future__ import annotations
 

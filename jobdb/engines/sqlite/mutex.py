@@ -1,5 +1,7 @@
 """A mutex that can be recovered from a ``with`` block that an exception has interrupted.
 
+Used by the store, its two paths and its transactions, and by the fork hooks. Knows nothing of SQLite.
+
 Prior art: POSIX robust mutexes (``PTHREAD_MUTEX_ROBUST``), which hand over the lock of an owner that has died; the next
 owner must make the protected state consistent. Here the owner is not a thread but one ``with`` block.
 

@@ -1,6 +1,7 @@
 """The opening of a SQLite registry: the file, its folder's file system, its schema, then the store.
 
-Called through `jobdb.engines.open`. All refusals happen here, before anything is written.
+Called by ``engines/open.py``; calls the checks in this package, then the store. All refusals happen here, before
+anything is written.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """The database files that this process has open through apsw, and those that its parent had open when it forked.
 
+Called by everything that opens a database file: the store, migrations, backup, restore and the doctor. Opens no
+connection itself.
+
 apsw and the standard library's sqlite3 are two copies of SQLite, and POSIX drops all of a process's locks on a file
 when any descriptor of it is closed: one copy's close would release the other's locks. So nothing may open a database
 with sqlite3 (migrations, ad-hoc inspection) while a connection of apsw in this process has it open.

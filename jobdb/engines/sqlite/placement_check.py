@@ -1,6 +1,7 @@
 """The check that a database may be opened in its folder: the file system policy, and the probe if it requires one.
 
-Called before anything is written: on opening, by ``jobdb init --shared`` and by restore.
+Called by open, restore, the ``migrate`` command and ``jobdb init --shared``, before anything is written. Calls the file
+system; never opens the database.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The settings of every runtime connection: a short list, each read back after it is set."""
+"""The settings of every runtime connection: a short list, each read back after it is set.
+
+Called by the store when it opens a connection, and by the doctor for the check of SQLite's version. Executes pragmas on
+its caller's connection, nothing else.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Detecting that the files of an open database were removed, renamed or replaced.
 
+Called by the read path and the write path in each transaction; created by the store. Takes no lock and repairs nothing.
+
 A name can be removed, renamed or given to another file while a connection continues to use the file it opened:
 ``rm -r``, ``git clean``, ``mv``, a folder replaced by another. Commits from then on are in no database that anybody can
 find, and two workers can claim the same job. So the names of the database, its ``-wal`` and its ``-shm`` must still

@@ -1,5 +1,7 @@
 """A page of memory that the processes writing one database share: counters of commits and syncs, and their wait queues.
 
+Used by the gate, which maps it, and by the sync of the WAL. Calls the kernel, never SQLite.
+
 Prior art: group commit in PostgreSQL and InnoDB, where one fsync serves all commits before it, and futex-based mutexes.
 The page holds no state that a crash could destroy: file locks decide who may write, and ``fdatasync`` decides what is
 durable. It records how far others have come, so that one sync serves all who wait for one, and waiters sleep on it.

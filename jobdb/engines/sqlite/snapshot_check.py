@@ -1,5 +1,8 @@
 """Detecting that a read has lost the lock that protects its snapshot.
 
+Called by the read path at the end of a read, and by the search for damage. Reads mapped memory and the kernel's list of
+locks; never opens the ``-shm``.
+
 A read holds a lock on one of five bytes of the ``-shm`` (a read mark), so that nobody copies later pages into the
 database, or restarts the WAL, while it runs. It is a POSIX lock: any close of that file in this process drops it. Data
 that is read from then on may mix two states, or look damaged.

@@ -1,5 +1,8 @@
 """The SQLite store: it opens and closes a database, and owns the paths through which the verbs read and write.
 
+Called by the verbs; created by ``open.py``, and by ``auxiliary.py`` for tickets. Calls the other modules of this
+package, never the verbs.
+
 The verbs above it know only the `Store` and `Transaction` protocols. Two connections, each under a mutex: `WritePath`
 writes; `ReadPath` opens a second one when it is first needed, and reads.
 """

@@ -1,4 +1,8 @@
-"""Temporary connections: opened to read from a database file, and registered as open meanwhile."""
+"""Temporary connections: opened to read from a database file, and registered as open meanwhile.
+
+Called by backup and restore, and by checks that examine a file without opening a store. Changes nothing, unless the
+caller's flags permit it.
+"""
 
 from __future__ import annotations
 

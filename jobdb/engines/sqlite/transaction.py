@@ -1,4 +1,8 @@
-"""Named statements in one transaction of a SQLite connection."""
+"""Named statements in one transaction of a SQLite connection.
+
+Called by the verbs, which know it as ``Transaction``; created by the read and the write path. Never begins
+or ends a transaction.
+"""
 
 from __future__ import annotations
 

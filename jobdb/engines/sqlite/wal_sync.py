@@ -1,5 +1,7 @@
 """The sync that makes commits durable after the gate is released: early lock release and group commit.
 
+Called by the write path after each commit; created by the store. Calls ``fdatasync`` and the shared page, never SQLite.
+
 Prior art: "early lock release" (DeWitt et al. 1984; Shore-MT) and the group commit of PostgreSQL and InnoDB. A commit
 with ``synchronous=NORMAL`` has written its frames to the WAL but not synced them. One ``fdatasync`` of the ``-wal``
 makes every frame before it durable, so one process syncs for all who wait. A checkpoint syncs the WAL before it copies
