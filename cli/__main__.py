@@ -1,4 +1,4 @@
-"""Runs the ``jobdb`` command for ``python -m jobdb.cli``."""
+"""Starts the ``jobdb`` command for ``python -m jobdb.cli``: called by the interpreter, calls ``main``."""
 
 from . import main
 

@@ -1,4 +1,8 @@
-"""The ``accept`` command, which verifies events that were received by another program."""
+"""The ``accept`` command, which verifies events that were received by another program.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the registry, which decides every
+verdict.
+"""
 
 from __future__ import annotations
 

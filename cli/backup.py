@@ -1,4 +1,8 @@
-"""The ``backup`` command, which saves a database into one file."""
+"""The ``backup`` command, which saves a database into one file.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``jobdb.operations.backup``, which
+writes the file.
+"""
 
 from __future__ import annotations
 

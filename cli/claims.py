@@ -1,4 +1,7 @@
-"""The commands about a worker's claim to a job: claim, renew, release."""
+"""The commands about a worker's claim to a job: claim, renew, release.
+
+Called by the ``jobdb`` group (``commands.py``), when one of them is run; calls the registry's verbs of the same names.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """Shell completion of job ids, statuses and events. It never prints an error, never writes, and answers quickly.
 
+Called by Typer when the shell asks for completions, for the parameters that name these functions; reads the registry,
+which it imports only then.
+
 The shell treats a completion's answer as code: zsh evaluates values and help texts, bash expands values, and all of
 them put a value into a line that a person then runs. So a value comes from a fixed list or matches a pattern without a
 character that is special in any shell, and no text from a database (an agent's name, a prompt) becomes a help text.

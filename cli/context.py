@@ -1,4 +1,8 @@
-"""The root command's options, and the registry or database URL that they select for a command."""
+"""The root command's options, and the registry or database URL that they select for a command.
+
+Called by almost every command that works on a database; calls ``Registry.open`` and ``jobdb.urls``, both imported only
+when needed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The ``copy`` command, which copies a registry to another database, possibly of the other engine."""
+"""The ``copy`` command, which copies a registry to another database, possibly of the other engine.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; opens both registries and calls
+``jobdb.operations.copy``. It never changes the source.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The commands that create a database and upgrade its schema: init, migrate."""
+"""The commands that create a database and upgrade its schema: init, migrate.
+
+Called by the ``jobdb`` group (``commands.py``), when one of them is run; ``init`` opens the registry, ``migrate`` calls
+the engine's migrations without opening one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The ``doctor`` command, which checks a database and its environment."""
+"""The ``doctor`` command, which checks a database and its environment.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``jobdb.doctor``. It opens no registry
+itself: the database may be one that cannot be opened.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The ``events`` command, which shows a job's events."""
+"""The ``events`` command, which shows a job's events.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the registry. It only reads, and moves
+no subscriber.
+"""
 
 from __future__ import annotations
 

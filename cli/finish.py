@@ -1,4 +1,8 @@
-"""The commands that end a job: complete, fail, cancel."""
+"""The commands that end a job: complete, fail, cancel.
+
+Called by the ``jobdb`` group (``commands.py``), when one of them is run; calls ``publish_event`` of ``publish``, and
+the registry to cancel.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Styles and short texts that several commands show: styles of statuses and events, counts, first lines."""
+"""Styles and short texts that several commands show: styles of statuses and events, counts, first lines.
+
+Used by the commands that show jobs, events or counts; imports only ``jobdb.model``, prints nothing.
+"""
 
 from __future__ import annotations
 

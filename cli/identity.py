@@ -1,4 +1,8 @@
-"""The ``identity`` command, which shows a registry's identity and confirms that the database was moved or copied."""
+"""The ``identity`` command, which shows a registry's identity and confirms that the database was moved or copied.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``jobdb.engines.identity``. Jobs and
+tokens stay unchanged.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The commands that import and export the old registry of JSON files: import, export."""
+"""The commands that import and export the old registry of JSON files: import, export.
+
+Called by the ``jobdb`` group (``commands.py``), when one of them is run; calls ``jobdb.legacy``, which knows the old
+format.
+"""
 
 from __future__ import annotations
 

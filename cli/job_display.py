@@ -1,4 +1,7 @@
-"""Draws jobs for people: the table of ``jobdb list`` and the record of ``jobdb show``."""
+"""Draws jobs for people: the table of the ``list`` command and the record of the ``show`` command.
+
+Called by ``jobs`` with what it has read; calls ``tables``, never the registry.
+"""
 
 from __future__ import annotations
 

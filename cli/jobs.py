@@ -1,4 +1,8 @@
-"""The commands that show jobs: list and show. ``job_display`` draws them on a terminal."""
+"""The commands that show jobs: list and show.
+
+Called by the ``jobdb`` group (``commands.py``), when one of them is run; calls the registry, which it only reads.
+``job_display`` draws the jobs for people; JSON and plain lines are printed here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The commands for regular maintenance: reap, prune."""
+"""The commands for regular maintenance: reap, prune.
+
+Called by the ``jobdb`` group (``commands.py``), when one of them is run, usually from a timer; calls the registry's
+verbs of the same names, batch by batch.
+"""
 
 from __future__ import annotations
 

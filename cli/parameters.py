@@ -1,4 +1,7 @@
-"""The arguments and options that several commands share, each defined once."""
+"""The arguments and options that several commands share, each defined once.
+
+Used by the signatures of most commands; imports only Typer and ``completion``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The ``probe`` command, which tests the file locks of a folder before a database is created in it."""
+"""The ``probe`` command, which tests the file locks of a folder before a database is created in it.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``jobdb.filesystem.probe``, and opens no
+database.
+"""
 
 from __future__ import annotations
 

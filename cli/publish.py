@@ -1,6 +1,8 @@
 """The ``publish`` command, which agents run once per event: what it imports is most of what it costs.
 
-Calls ``delivery`` when an event is to be delivered to its broker at once; ``finish`` calls ``publish_event``.
+Called by the ``jobdb`` group (``commands.py``), when the command is run, and by ``finish``, which calls
+``publish_event``. Calls the registry or, with a ticket, the ticket's outbox; calls ``delivery`` when an event is to be
+delivered at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The ``query`` command, which runs a read-only SQL query."""
+"""The ``query`` command, which runs a read-only SQL query.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the engine's query, which refuses to
+write and to read secrets.
+"""
 
 from __future__ import annotations
 

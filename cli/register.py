@@ -1,4 +1,8 @@
-"""The ``register`` command, which delegates a job to an agent."""
+"""The ``register`` command, which delegates a job to an agent.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the registry. ``token_options`` reads a
+token that is given. ``jobdb.mqtt`` is imported only when the environment names a broker.
+"""
 
 from __future__ import annotations
 

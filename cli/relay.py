@@ -1,4 +1,8 @@
-"""The ``relay`` command, which delivers recorded events to MQTT brokers."""
+"""The ``relay`` command, which delivers recorded events to MQTT brokers.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``delivery`` for the outbox and
+``jobdb.mqtt``, which alone talks to brokers.
+"""
 
 from __future__ import annotations
 

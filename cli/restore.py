@@ -1,4 +1,8 @@
-"""The ``restore`` command, which replaces the database with a backup and reports what that has unreport."""
+"""The ``restore`` command, which replaces the database with a backup and reports what that has undone.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``jobdb.operations.restore``, which
+replaces the file. It opens no registry: nobody may have the database open.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The root command's options, as commands and their messages read them."""
+"""The root command's options, as commands and their messages read them.
+
+Used by ``app``, which stores them, and by ``context``, ``messages`` and the commands that read them; imports nothing
+from jobdb.
+"""
 
 from __future__ import annotations
 

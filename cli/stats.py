@@ -1,4 +1,8 @@
-"""The ``stats`` command, which shows statistics of the registry."""
+"""The ``stats`` command, which shows statistics of the registry.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``jobdb.operations.stats`` and draws
+what it counted.
+"""
 
 from __future__ import annotations
 

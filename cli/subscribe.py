@@ -1,6 +1,7 @@
 """The ``subscribe`` command, which follows events from the database or from an MQTT broker.
 
-Calls ``following`` for a broker and ``exec_handler`` for ``--exec``.
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the registry, ``following`` for a broker
+and ``exec_handler`` for ``--exec``.
 """
 
 from __future__ import annotations

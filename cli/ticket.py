@@ -1,4 +1,8 @@
-"""The ``ticket`` command, which lets a worker on another machine publish events of a job."""
+"""The ``ticket`` command, which lets a worker on another machine publish events of a job.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``jobdb.mqtt``, which issues and writes
+the ticket. It connects to no broker.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The commands about the tokens that sign events: token show, list, rotate, revoke, rekey."""
+"""The commands about the tokens that sign events: token show, list, rotate, revoke, rekey.
+
+Called by the ``jobdb`` group (``commands.py``), when one of them is run; calls the registry's token verbs.
+``token_options`` reads a token that is given.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The ``trust`` command, which trusts a database that came from elsewhere."""
+"""The ``trust`` command, which trusts a database that came from elsewhere.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``jobdb.engines.trust``, and opens no
+registry.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The ``ui`` command, which shows the registry in a web browser."""
+"""The ``ui`` command, which shows the registry in a web browser.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``jobdb.ui``, which serves the pages,
+and opens the browser without this process's secrets.
+"""
 
 from __future__ import annotations
 

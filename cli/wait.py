@@ -1,4 +1,8 @@
-"""The ``wait`` command, and the exit codes for how a job ended, which subscribe uses too."""
+"""The ``wait`` command, and the exit codes for how a job ended, which subscribe uses too.
+
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the registry, and ``artifacts`` for
+``--check-artifacts``.
+"""
 
 from __future__ import annotations
 

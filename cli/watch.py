@@ -1,6 +1,7 @@
 """The ``watch`` command, which runs the live view in a terminal: reads keys, refreshes and draws.
 
-``watch_screen`` holds the view's state and its drawing.
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls ``watch_screen``, which holds the view's
+state and its drawing. Only this module touches the terminal's mode.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Test the layers: eight floors, no import upward, no cycle, and heavy packages only where they are used."""
+"""Test the layers: floors, no import upward, no cycle, heavy packages only where used, callers named in each file."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ APART = (
     {"jobdb.legacy.importing", "jobdb.legacy.exporting"},
 )
 """Packages of one floor that know nothing of each other."""
+
+CALLERS = re.compile(
+    r"\b(Called|Used|Started|Created|Read|Imported|Raised|Run|Asked|Implemented)\b(?:(?!\.\s).)*\bby\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How a file's docstring says, in one sentence, who calls it."""
 
 HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual"]
 
@@ -133,6 +139,20 @@ def test_files_have_one_subject() -> None:
     """A limit on the length does not prove it, but longer files have had two subjects."""
     lengths = {name: len(path.read_text("utf-8").splitlines()) for name, path in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > 500} == {}
+
+
+def test_each_file_says_who_calls_it() -> None:
+    """Whoever opens a file learns from its first ten lines what it is for and who needs it."""
+    silent = []
+    for path in sorted({*MODULES.values(), ROOT / "jobdb" / "__init__.py"}):
+        text = path.read_text("utf-8")
+        is_short_package = path.name == "__init__.py" and len(text.splitlines()) < 3
+        if is_short_package or path == ROOT / "cli" / "__main__.py":
+            continue
+        docstring = ast.get_docstring(ast.parse(text), clean=False) or ""
+        if not CALLERS.search("\n".join(docstring.splitlines()[:10])):
+            silent.append(str(path.relative_to(ROOT)))
+    assert silent == [], "name the callers in the first ten lines: 'Called by ...'"
 
 
 def test_the_pure_floor_touches_nothing() -> None:
