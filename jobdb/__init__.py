@@ -1,7 +1,8 @@
 """jobdb: the job registry of multi-agent systems.
 
-It keeps jobs, their signed events, their tokens and the position of each subscriber in one transactional database.
-Begin with :class:`Registry`. Names are imported when they are first used, so that ``import jobdb`` costs nothing.
+Imported by applications, which begin with :class:`Registry`; the command line reads only the version here. It keeps
+jobs, their signed events, their tokens and the position of each subscriber in one transactional database. Names are
+imported when they are first used, so that ``import jobdb`` costs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The errors that the library raises on purpose, as one tree.
+"""The error tree: every class of error, and the exit code of each on the command line.
+
+Raised by every layer, and caught by the command line, which prints them; imports no other module of the package.
 
     JobdbError                     exit code of the command line
     ├── InvalidInput               2   also a ValueError
@@ -26,8 +28,6 @@
 Each message says what happened, to what, and what to do next. No message contains a secret. The advice names the
 library's functions; where the command line differs, the error also carries advice that names its commands. Each error
 can be copied and pickled, so that it can pass between processes.
-
-Every layer raises them; this module imports nothing from jobdb.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class JobdbError(Exception):
-    """The base class of all errors of this library; never raised itself.
+    """The base class of all errors of jobdb; never raised itself.
 
     Args:
         message: what happened, to what.

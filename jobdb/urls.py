@@ -1,4 +1,7 @@
-"""Database URLs: parsed here for the registry and the command line, and shown without the password."""
+"""Database URLs: parsed here for the registry and the command line, and shown without the password.
+
+Called by the registry, the engines, the operations and the command line; imports only ``errors`` and opens no database.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """The migrations and the JSON Schemas, as files.
 
+Read by the engines, the doctor, backup and the web view. This module only finds the files and names the views; it
+imports nothing from jobdb.
+
 ``sqlite/NNNN_name.sql`` and ``postgresql/NNNN_name.sql`` are the numbered migrations; the same number is the same step
 on both engines. ``jobdb migrate`` runs them; for SQLite ``sqlite-utils migrate jobs.db schema/migrations.py`` does too.
-This module only finds the files; it imports nothing from jobdb.
 """
 
 from __future__ import annotations

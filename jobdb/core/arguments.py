@@ -1,7 +1,8 @@
 """Checks on the arguments of the public verbs: each returns the value to store, or raises InvalidInput.
 
-Pure. The verbs of :mod:`jobdb.registry` and other packages call them before they call an engine, which does not repeat
-the checks. The arguments of ``register`` are checked in :mod:`jobdb.core.registration`.
+Called by the verbs of :mod:`jobdb.registry`, and by the subscriber, the tickets, the operations and the command line,
+before they call an engine, which does not repeat the checks. Pure: reads no database, clock or file. The arguments of
+``register`` are checked in :mod:`jobdb.core.registration`.
 """
 
 from __future__ import annotations

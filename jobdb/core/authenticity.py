@@ -1,10 +1,10 @@
 """Authenticity (FW-N5): the check that a wire event really comes from its job, decided from a few facts.
 
-Pure: no database, clock, file, network or vault. The engine reads the facts and opens the token. ``precheck`` calls it
-before the write lock is requested and ``accept_batch`` under the lock, so both apply the same rule. The order of the
-checks is that of docs/job-protocol.md: ``unknown_job``, ``wrong_topic``, ``unsigned``, ``revoked_key``,
-``bad_signature``. A payload that is not an event never gets here: :func:`jobdb.core.protocol.parse` refuses it. The
-verdict on an authentic event comes from :mod:`jobdb.core.replay`.
+Called by the engine: by ``precheck`` before the write lock is requested and by ``accept_batch`` under the lock, so both
+apply the same rule. Pure: no database, clock, file, network or vault; the engine reads the facts and opens the token.
+The order of the checks is that of docs/job-protocol.md: ``unknown_job``, ``wrong_topic``, ``unsigned``,
+``revoked_key``, ``bad_signature``. A payload that is not an event never gets here: :func:`jobdb.core.protocol.parse`
+refuses it. The verdict on an authentic event comes from :mod:`jobdb.core.replay`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The lifecycle of a job: the table of its transitions.
 
-Pure. The engines call :func:`next_status` in the transaction that changes a job; the diagram in the docs is generated
-from the table.
+Called by the verbs of the engines (:func:`next_status`), in the transaction that changes a job. Pure: imports only
+``model``. The drop-in module for old scripts reads the table, and the diagram in the docs is generated from it.
 """
 
 from __future__ import annotations

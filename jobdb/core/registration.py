@@ -1,6 +1,7 @@
-"""Checks on a job to register; the verbs call :func:`new_job`.
+"""Checks on the arguments of ``register``: :func:`new_job` returns the job to store, or raises InvalidInput.
 
-Pure. Separate from :mod:`jobdb.core.arguments` because only ``register`` needs it.
+Called by the verbs ``register`` and ``register_many``; calls ``arguments``, ``secrets`` and the rules for topics. Pure.
+Separate from :mod:`jobdb.core.arguments` because only ``register`` needs it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Replay protection (FW-N7): the verdict on an authentic event, decided from a few facts.
 
-Pure. The engines gather the facts in the transaction that acts on the verdict.
+Called by ``accept_batch`` of the engines, which gathers the facts in the transaction that acts on the verdict. Pure: no
+database, no clock.
 
 A subscriber has accepted the events of a job with ``start_seq < seq <= last_seq``, except the ranges that it skipped
 ("gaps"). That is the complete set, so a redelivery can be distinguished from a replay however old it is. By default

@@ -1,9 +1,11 @@
 """The rules for a secret that a caller supplies: its form, and the length of a token.
 
-Pure. A token is the key of an HMAC-SHA256 and must be at least 128 bits long. Its length depends on its alphabet:
-4 bits per character in hexadecimal, 6 bits in base64 of either alphabet without padding, 8 bits per byte in anything
-else. So 32 hexadecimal digits, 22 characters of base64 or 16 bytes of UTF-8 are enough. This bounds the length only;
-whether the token is random only its author knows, which is why ``register`` generates one if none is given.
+Called by register, the verbs for tokens, the import, and ``crypto/secret_input.py``, which reads a secret. Pure: stores
+no secret and shows none in an error. A token is the key of an HMAC-SHA256 and must be at least 128 bits long. Its
+length depends on its alphabet: 4 bits per character in hexadecimal, 6 bits in base64 of either alphabet without
+padding, 8 bits per byte in anything else. So 32 hexadecimal digits, 22 characters of base64 or 16 bytes of UTF-8 are
+enough. This bounds the length only; whether the token is random only its author knows, which is why ``register``
+generates one if none is given.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
 """The master key: 32 bytes that seal all secrets of a database, and the sources in which it is looked up.
 
-The first source that exists is used:
+Called by the vault, the doctor and the ``token`` commands; calls the file system and, if enabled, ``keyring``. The
+first source that exists is used; the order is defined only here, and a ``MasterKey`` names its source:
 
     JOBDB_KEY                          the key itself, 64 hex digits or base64
     JOBDB_KEY_FILE                     a file that holds it, as text or as 32 raw bytes
     $CREDENTIALS_DIRECTORY/jobdb.key   a systemd credential
     the system keyring                 only with JOBDB_KEYRING=1
     ~/.config/jobdb/master.key         created for the first secret; not beside the database, which may be copied
-
-Called by the vault and the doctor; calls the file system and, if enabled, ``keyring``. This order is defined only here:
-a ``MasterKey`` names its source.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Names for new files: stamped with the time, numbered, and used only if they are free."""
+"""Names for new files: stamped with the time, numbered, and used only if they are free.
+
+Called by backup and restore, and by the SQLite engine for a new database and a stale journal; looks at names only and
+opens no file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The sync of a folder, which makes the names in it durable."""
+"""The sync of a folder, which makes the names in it durable.
+
+Called by the SQLite engine, the operations, the master key, the tickets and the export, after they create or rename a
+file. Opens only the folder, never a file in it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The locks that the kernel has granted, read from /proc/locks. Linux only; elsewhere none are found.
 
-Called for the holder in a Busy error, by the doctor, and by a read that must know whether it still has its lock. Files
-are examined with ``stat`` only: opening and closing one would drop this process's own locks on it.
+Called by the SQLite engine, to name the holder in a Busy error and when a read must know whether it still has its lock,
+and by the old registry's lock. Files are examined with ``stat`` only: opening and closing one would drop this process's
+own locks on it.
 Source: https://man7.org/linux/man-pages/man5/proc_locks.5.html
 """
 

@@ -1,4 +1,7 @@
-"""The report of a database's files that others may access: warnings on opening, findings of the doctor."""
+"""The report of a database's files that others may access: warnings on opening, findings of the doctor.
+
+Called by the SQLite engine on opening, by the master key and by the doctor; uses ``stat`` only and changes no mode.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Open file description locks, which belong to an open file instead of the process.
 
-Closing another descriptor of the file does not drop them. They conflict with the ordinary locks of every process,
-including those of this process's own libraries. Only Linux has them.
+Called by the gate and the lock guard of the SQLite engine, by scratch files and by the probe; calls only ``fcntl``.
+Closing another descriptor of the file does not drop these locks. They conflict with the ordinary locks of every
+process, including those of this process's own libraries. Only Linux has them.
 Source: https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html
 """
 

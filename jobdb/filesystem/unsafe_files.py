@@ -1,7 +1,8 @@
 """The refusal of files that this process must not write to: links, files of other users, files with a second name.
 
-A name in a folder from another source (a checkout, an archive, a folder that others may write to) can lead to any file
-of this user's. Called before a database, or a file beside it, is opened.
+Called by the SQLite engine and by restore before they open a database or a file beside it; never opens a database
+itself. A name in a folder from another source (a checkout, an archive, a folder that others may write to) can lead to
+any file of this user's.
 """
 
 from __future__ import annotations

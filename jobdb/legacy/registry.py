@@ -3,8 +3,9 @@
     from jobdb.legacy import registry            # was: import job_registry as registry
     job = registry.register_job(".mam/jobs", agent="codex", prompt="sort ten problems")
 
-Records are dicts of the old form, token included, because the old scripts sign with it. Shell callers use
-``python -m jobdb.legacy.registry``, which shows no token unless requested. New code uses `jobdb.Registry` instead.
+Imported by old scripts, and run by shell scripts as ``python -m jobdb.legacy.registry``, which shows no token unless
+requested; calls an open registry, and writes no file of the old form. Records are dicts of the old form, token
+included, because the old scripts sign with it. New code uses `jobdb.Registry` instead.
 """
 
 from __future__ import annotations

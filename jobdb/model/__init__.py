@@ -1,7 +1,8 @@
-"""The public records that verbs take and return. All layers use them; they import nothing from jobdb.
+"""The public records that verbs take and return.
 
-Records are frozen dataclasses. Two are equal if all their fields are. All are hashable, although some contain mappings:
-the hash uses only the fields that identify the record. Each ``repr`` is one line without secrets, long texts truncated.
+Used by every package and by applications; the records import only their neighbours here. Records are frozen
+dataclasses. Two are equal if all their fields are. All are hashable, although some contain mappings: the hash uses only
+the fields that identify the record. Each ``repr`` is one line without secrets, long texts truncated.
 
 Creating a dataclass takes a millisecond, and an agent runs the command line once per event, so each module here is
 imported only when one of its names is first used.

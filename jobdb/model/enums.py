@@ -1,4 +1,7 @@
-"""Enumerations: the statuses of a job, the kinds of an event, the verdicts of ``accept``."""
+"""Enumerations: the statuses of a job, the kinds of an event, the verdicts of ``accept``.
+
+Used by every package, as names of ``jobdb.model``; imports nothing from jobdb.
+"""
 
 from __future__ import annotations
 

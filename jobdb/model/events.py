@@ -1,4 +1,7 @@
-"""Events: as passed to ``publish``, and as recorded."""
+"""Events: as passed to ``publish``, and as recorded.
+
+Used by every package, as names of ``jobdb.model``; imports only its neighbours here.
+"""
 
 from __future__ import annotations
 

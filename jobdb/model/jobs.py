@@ -1,4 +1,7 @@
-"""Jobs: the record, the registration, a claim, and the result of ``reap``."""
+"""Jobs: the record, the registration, a claim, and the result of ``reap``.
+
+Used by every package, as names of ``jobdb.model``; imports only its neighbours here.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Literal types for arguments that are plain text: mypy reports ``publish(job, "progres")``.
 
-At run time ``jobdb.core.arguments`` checks the same sets. Only annotations of the package use these names, so this
-module is not imported at run time.
+Used by annotations only, in every package, so it is not imported at run time; imports nothing from jobdb. At run time
+``jobdb.core.arguments`` checks the same sets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Records about observing jobs: arrivals, verdicts, subscriptions, refusals, and deliveries to a broker."""
+"""Records about observing jobs: arrivals, verdicts, subscriptions, refusals, and deliveries to a broker.
+
+Used by every package, as names of ``jobdb.model``; imports only its neighbours here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pages of longer results, as ``Registry.jobs`` and similar verbs return them."""
+"""Pages of longer results, as ``Registry.jobs`` and similar verbs return them.
+
+Used by the verbs that return pages (`cut_page`), as names of ``jobdb.model``; imports nothing from jobdb.
+"""
 
 from __future__ import annotations
 

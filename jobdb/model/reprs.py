@@ -1,4 +1,7 @@
-"""The ``repr`` of records: one readable line of bounded length. Imported when a ``repr`` is first needed."""
+"""The ``repr`` of records: one readable line of bounded length.
+
+Called by the records' ``__repr__``, which imports it when it is first needed; calls only ``times``.
+"""
 
 from __future__ import annotations
 

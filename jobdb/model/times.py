@@ -1,4 +1,7 @@
-"""Times: Unix milliseconds in the database, aware UTC datetimes in objects, text on the wire and in JSON."""
+"""Times: Unix milliseconds in the database, aware UTC datetimes in objects, text on the wire and in JSON.
+
+Used by the records, the registry, the doctor, the tickets and the command line; imports nothing from jobdb.
+"""
 
 from __future__ import annotations
 

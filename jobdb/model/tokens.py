@@ -1,4 +1,7 @@
-"""Tokens without their secrets."""
+"""The record of a token, without its secret.
+
+Used by the verbs for tokens, as a name of ``jobdb.model``; imports only its neighbours here.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """An MQTT connection, from CONNECT to its end: a thin, typed wrapper around paho-mqtt.
 
-Opened only by :mod:`.reconnecting`. A connection is used once. paho would reconnect by itself and resend the messages
-in flight in its own order and with its own message ids; here the database is authoritative, so a lost connection is
-discarded with everything in it, and the next one begins from the outbox or from the broker's session.
+Called by :mod:`.reconnecting`, which alone opens one; calls ``paho_client``, never a database. A connection is used
+once. paho would reconnect by itself and resend the messages in flight in its own order and with its own message ids;
+here the database is authoritative, so a lost connection is discarded with everything in it, and the next one begins
+from the outbox or from the broker's session.
 
 paho's network loop runs in our own thread, so that its end, for whatever reason, is always noticed; a registered write
 callback keeps ``publish`` from writing to the socket in the caller's thread at the same time.

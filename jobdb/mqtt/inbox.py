@@ -1,8 +1,10 @@
 """The inbox: a bounded queue of messages between the network thread and the consumer's thread.
 
-Anyone who may publish on a topic can send faster than events are accepted. If the queue is full, a message at QoS 0,
-which has no delivery guarantee, is dropped. At QoS 1 the network thread waits for space, so that nothing more is read
-and the broker keeps the rest; the wait is shorter than the time after which the broker considers the connection dead.
+Used by the consumer: the connection's network thread fills it, the consumer's thread empties it. Never touches a
+database. Anyone who may publish on a topic can send faster than events are accepted. If the queue is full, a message at
+QoS 0, which has no delivery guarantee, is dropped. At QoS 1 the network thread waits for space, so that nothing more is
+read and the broker keeps the rest; the wait is shorter than the time after which the broker considers the connection
+dead.
 """
 
 from __future__ import annotations

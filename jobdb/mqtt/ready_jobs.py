@@ -1,4 +1,7 @@
-"""The queue of jobs with newly accepted events, from the consumer's thread to the iterator's."""
+"""The queue of jobs with newly accepted events, from the consumer's thread to the iterator's.
+
+Used by the consumer; holds ids of jobs only, no events, and never touches a database.
+"""
 
 from __future__ import annotations
 

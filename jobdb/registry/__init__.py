@@ -1,6 +1,8 @@
 """The public interface: :class:`Registry` checks arguments and calls the engine; one transaction per verb.
 
-``registry.py`` opens it; the verbs are in ``jobs.py``, ``claims.py``, ``events.py``, ``subscribers.py``, ``tokens.py``.
+Called by applications, by every command that opens a database, and by the packages above (``mqtt``, ``legacy``,
+``operations``, ``doctor``); calls ``core`` and the engine, and runs no SQL of its own. ``registry.py`` opens it; the
+verbs are in ``jobs.py``, ``claims.py``, ``events.py``, ``subscribers.py``, ``tokens.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The base class of :class:`Registry`: its engine, its URL, and closing it.
 
-The verbs are methods of its subclasses, one per subject: jobs, claims, events, subscribers. A verb checks its arguments
-and calls the engine, which runs one transaction.
+Used by the classes with the verbs, its subclasses; calls nothing but the engine's ``close``. The verbs are methods of
+its subclasses, one per subject: jobs, claims, events, subscribers. A verb checks its arguments and calls the engine,
+which runs one transaction.
 """
 
 from __future__ import annotations

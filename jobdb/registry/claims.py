@@ -1,4 +1,8 @@
-"""The verbs of :class:`Registry` for claims: claim a job, renew or release the claim, reap jobs of dead workers."""
+"""The verbs of :class:`Registry` for claims: claim a job, renew or release the claim, reap jobs of dead workers.
+
+Called by applications and by every command that claims or reaps, as methods of an open registry; they check their
+arguments and call the engine.
+"""
 
 from __future__ import annotations
 

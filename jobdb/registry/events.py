@@ -1,4 +1,8 @@
-"""The verbs of :class:`Registry` for events: publish and read them."""
+"""The verbs of :class:`Registry` for events: publish and read them.
+
+Called by applications and by every command that publishes or reads events, as methods of an open registry; they check
+their arguments and call the engine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The verbs of :class:`Registry` for jobs: register, read, list, wait for, cancel and prune them."""
+"""The verbs of :class:`Registry` for jobs: register, read, list, wait for, cancel and prune them.
+
+Called by applications and by every command about jobs, as methods of an open registry; they check their arguments and
+call the engine.
+"""
 
 from __future__ import annotations
 

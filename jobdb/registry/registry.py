@@ -1,5 +1,8 @@
 """:class:`Registry`, the public interface of the library, and opening it.
 
+Called by applications and by everything that opens a database; calls the URL, the trust, the vault and the engine's
+``open``. It has no verbs of its own: they are inherited.
+
 ``with Registry.open("sqlite:///.jobdb/jobs.db", create=True) as registry: …``
 """
 

@@ -1,4 +1,8 @@
-"""The verbs of :class:`Registry` for subscribers: accept wire events, follow jobs, and list refusals."""
+"""The verbs of :class:`Registry` for subscribers: accept wire events, follow jobs, and list refusals.
+
+Called by applications and by every command that accepts or follows events, as methods of an open registry; they check
+their arguments and call the engine or ``follower``.
+"""
 
 from __future__ import annotations
 

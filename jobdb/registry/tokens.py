@@ -1,4 +1,8 @@
-"""The verbs of a registry for tokens: ``registry.tokens``."""
+"""The verbs of a registry for tokens: ``registry.tokens``.
+
+Called by applications and by the commands for tokens, through an open registry; calls ``core/secrets.py``, the vault
+and the engine.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""Services of the operating system and of Python that know nothing of jobs: descriptors, processes, terminals."""
+"""Services of the operating system and of Python that know nothing of jobs: descriptors, processes, terminals.
+
+Used by the command line and most packages; imports only ``errors``.
+"""

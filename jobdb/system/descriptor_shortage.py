@@ -1,7 +1,8 @@
 """The handling of a shortage of file descriptors, which can affect any call.
 
-A module imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare OSError if none is
-left. The verbs of `Registry` turn it into an error that says what to do; the SQLite engine checks for it too.
+Called by the verbs of `Registry`, which turn it into an error that says what to do, by the SQLite engine, by ``model``
+and by the command line; imports only ``errors``. A module imported at its first use, a statement file, a key: each
+needs a descriptor, and gets a bare OSError if none is left.
 """
 
 from __future__ import annotations

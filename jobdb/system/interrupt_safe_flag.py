@@ -1,5 +1,6 @@
 """A flag for threads to wait on, which no exception or signal handler can leave in an inconsistent state.
 
+Used by the relay, the consumer and connections to brokers, and by PostgreSQL's listener; imports nothing from jobdb.
 Prior art: ``threading.Event``. It acquires its lock in Python code: a Ctrl-C between two of its steps leaves the lock
 held, and the next thread that sets the event or waits for it blocks forever; so does a signal handler that sets an
 event for which its own thread is just beginning to wait. Here each step is one call into C.

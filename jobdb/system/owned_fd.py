@@ -1,4 +1,7 @@
-"""File descriptors that are closed even if an exception interrupts the code that would close them."""
+"""File descriptors that are closed even if an exception interrupts the code that would close them.
+
+Used by the gate, by scratch files and by the old registry's lock; imports nothing from jobdb.
+"""
 
 from __future__ import annotations
 

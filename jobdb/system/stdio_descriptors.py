@@ -1,7 +1,9 @@
 """The moving of file descriptors above those of the standard streams, for files kept open beside the database.
 
-SQLite avoids 0, 1 and 2 for its own files: in a process whose standard streams are closed, a library's error message
-would be written into the file that got the number. Source: https://sqlite.org/howtocorrupt.html#_file_descriptor
+Called by the SQLite engine when it keeps a file open itself (the gate, the shared page, the WAL); imports nothing from
+jobdb. SQLite avoids 0, 1 and 2 for its own files: in a process whose standard streams are closed, a library's error
+message would be written into the file that got the number.
+Source: https://sqlite.org/howtocorrupt.html#_file_descriptor
 """
 
 from __future__ import annotations

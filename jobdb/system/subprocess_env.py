@@ -1,8 +1,9 @@
 """The environment of child processes (a handler per event, a reader, a browser), without secrets.
 
-A variable that holds a secret is removed. One that names a file or folder (``JOBDB_KEY_FILE``, ``PGPASSFILE``,
-``CREDENTIALS_DIRECTORY``) stays: the file has its own owner and mode, and a handler that calls ``jobdb`` finds its key
-there.
+Called by everything that starts a process: the command line, the query process, the probe and the import; only reads
+the environment. A variable that holds a secret is removed. One that names a file or folder (``JOBDB_KEY_FILE``,
+``PGPASSFILE``, ``CREDENTIALS_DIRECTORY``) stays: the file has its own owner and mode, and a handler that calls
+``jobdb`` finds its key there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Datasette plugin of the web view: the stable views, canned queries and a job's page, and nothing else.
 
-Registered by ``server``; its functions are Datasette hooks. Everything that is not allowed here is forbidden: tables,
-arbitrary SQL, downloads. May use only named statements and the list of views.
+Called by Datasette, in which ``server`` registers it; its functions are Datasette hooks. Everything that is not allowed
+here is forbidden: tables, arbitrary SQL, downloads. May use only named statements and the list of views.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The wire event as an object, as returned by ``parse`` and ``build``.
 
-The bottom module of the protocol: the signature and the wire form both use it, and it calls neither.
+Used by the signature and the wire form, and by everything that handles events; calls neither. The bottom module of the
+protocol: imports only ``model``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """The canonical form of a payload: RFC 8785 (JCS) of everything except ``data.hmac_sig``.
 
-Called when an event is built or parsed; calls ``json``, whose ``dumps(sort_keys=True)`` differs from RFC 8785 in only
-two ways: the format of floating-point numbers, and the order of keys beyond ASCII (RFC 8785 sorts by UTF-16 code
-units, Python by code points). A payload that has neither takes the fast path; both escape the same characters in the
-same way. A flat ``data`` has an even faster path. Payloads with floats are serialized here and not by the ``rfc8785``
-package, which takes three times as long; the tests compare the two.
+Called by ``wire``, when an event is built or parsed, and by ``signature``; calls only ``json``, whose
+``dumps(sort_keys=True)`` differs from RFC 8785 in only two ways: the format of floating-point numbers, and the order of
+keys beyond ASCII (RFC 8785 sorts by UTF-16 code units, Python by code points). A payload that has neither takes the
+fast path; both escape the same characters in the same way. A flat ``data`` has an even faster path. Payloads with
+floats are serialized here and not by the ``rfc8785`` package, which takes three times as long; the tests compare the
+two.
 """
 
 from __future__ import annotations

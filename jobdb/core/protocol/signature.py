@@ -1,7 +1,7 @@
 """Signatures: HMAC-SHA256 (RFC 2104, FIPS 180-4) over the canonical form, in lower-case hex.
 
-Called when an event is built and when it is accepted; calls ``hmac`` and ``json``. A token is neither stored here nor
-shown in any error.
+Called by ``wire``, when an event is built, and by ``core/authenticity.py``, when one is accepted; calls ``hmac``,
+``json`` and the canonical form. A token is neither stored here nor shown in any error.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """MQTT topics: the topic of a job's events, which topics are valid, and matching filters.
 
-Called when a job is registered or imported, by accept, and by the relay and the subscriber. Pure. Sources: MQTT 5,
+Called by register, the import, accept, the relay and the subscriber. Pure: imports nothing from jobdb. Sources: MQTT 5,
 sections 1.5.4 (UTF-8 strings) and 4.7 (topic names and filters). If the standard only advises against something but
 brokers disconnect for it, it is refused as well: Mosquitto does so for control characters, non-characters and topics of
 more than 201 levels, and a client that is disconnected because of one topic loses all the others.

@@ -1,4 +1,7 @@
-"""The failures of a probe's operations, and the advice for each."""
+"""The failures of a probe's operations, and the advice for each.
+
+Called by the other modules of the probe, which run the operations; calls only ``report``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The report of a probe: the outcomes of its checks, and the verdict."""
+"""The report of a probe: the outcomes of its checks, and the verdict.
+
+Used by the probe, which fills it, and by the command line, which prints it; calls the placement policy and the check of
+NFS exports, and runs no check of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The markers among the names in ``imports.absent``, which distinguish an imported key from one that was created here.
 
-Written by the normalization, read through `JobRow`. Pure. ``imports.absent`` is a space-separated list of the names of
-fields that a record did not have; names with ``=`` are markers.
+Called by the normalization, which writes them, and by `JobRow` and the plan, which read them. Pure: imports nothing
+from jobdb. ``imports.absent`` is a space-separated list of the names of fields that a record did not
+have; names with ``=`` are markers.
 """
 
 from __future__ import annotations

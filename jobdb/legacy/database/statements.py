@@ -1,4 +1,7 @@
-"""The named statements of the import, the export and the drop-in module, from ``legacy.sql``."""
+"""The named statements of the import, the export and the drop-in module, from ``legacy.sql``.
+
+Used by the import, the export and the drop-in module; calls only the engine's reader of statement files.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The form of a log: the order of its events and other lines, from which it can be rebuilt byte for byte.
 
-Built by the reader of logs, rendered for the verification and the exporter. Pure. A form is a string: ``k 1-4 k2 5 b9``
-is a kept line, the events 1 to 4, two kept lines that are stored as one text, event 5, nine blank lines; ``=6-8`` at
-the end means that kept lines are these events in another form than on the wire, and a final ``!`` that the last line
-had no line break. So neither rows nor forms grow with blank lines.
+Called by ``log_reader``, which builds a form, and by the verification and the export, which render it. Pure. A form is
+a string: ``k 1-4 k2 5 b9`` is a kept line, the events 1 to 4, two kept lines that are stored as one text, event 5, nine
+blank lines; ``=6-8`` at the end means that kept lines are these events in another form than on the wire, and a final
+``!`` that the last line had no line break. So neither rows nor forms grow with blank lines.
 """
 
 from __future__ import annotations

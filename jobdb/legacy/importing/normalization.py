@@ -1,8 +1,8 @@
 """The normalization: converts a source job to the values to store, and verifies them against its files.
 
-Called where source jobs are read, in this process or in a reader process, and by the plan (`replace_key`). Runs once
-per job: the large tuples are created with ``_make``, in the order of their fields, which takes a fifth of the time of
-keyword arguments.
+Called by ``reader_process``, which reads source jobs in this process or another, and by the plan (`replace_key`); calls
+the formats and the trust, and opens no file and no database. Runs once per job: the large tuples are created with
+``_make``, in the order of their fields, which takes a fifth of the time of keyword arguments.
 
 This is the first half of the import's verification: converted back, the values must equal the record and, byte for
 byte, the logs that were read. The second half, that the database has these values, is in ``verification.py``.
