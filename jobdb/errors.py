@@ -1,6 +1,4 @@
-"""The error tree: every class of error, and the exit code of each on the command line.
-
-Raised by every layer, and caught by the command line, which prints them; imports no other module of the package.
+"""The classes of jobdb's errors. Raised by every layer; the command line prints them and exits with their code.
 
     JobdbError                     exit code of the command line
     ├── InvalidInput               2   also a ValueError
@@ -28,6 +26,8 @@ Raised by every layer, and caught by the command line, which prints them; import
 Each message says what happened, to what, and what to do next. No message contains a secret. The advice names the
 library's functions; where the command line differs, the error also carries advice that names its commands. Each error
 can be copied and pickled, so that it can pass between processes.
+
+This module imports nothing from jobdb.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class DatabaseReplaced(Unusable):
 
 
 class NotAJobdbDatabase(Unusable):
-    """Raised when the file exists and is not a registry."""
+    """Raised when the file exists and is not a jobdb database."""
 
 
 class SchemaMismatch(Unusable):
