@@ -19,7 +19,6 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import KeyProblem, StorageFailed
-from ..filesystem.folder_sync import sync_folder
 from ..filesystem.mode_report import file_warning, folder_warning
 from ..filesystem.permissions import make_private_folder
 
@@ -200,6 +199,8 @@ def create_key_file(path: str | os.PathLike[str]) -> None:
                 os.fsync(file.fileno())
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
+            from ..filesystem.folder_sync import sync_folder
+
             sync_folder(folder)
         finally:
             os.unlink(temporary)
@@ -263,6 +264,8 @@ def _from_user_folder(env: Mapping[str, str], *, create: bool) -> MasterKey:
     key = MasterKey(_read(path, source), source, private_file=path, private_folder=folder)
     if os.stat(path).st_nlink > 1:
         # Its creator still holds the temporary name, so the new one may not be on disk yet.
+        from ..filesystem.folder_sync import sync_folder
+
         sync_folder(folder)
     _warn_if_not_private(key)
     return key

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from .stable_events import StableEvents
     from .statements import Statement
-    from .traits import StableEvents, Traits
+    from .traits import Traits
 
 Row = tuple[Any, ...]
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from .stable_events import StableEvents
     from .store import DatabaseFile, Row, Store, Transaction
-    from .traits import StableEvents, Traits
+    from .traits import Traits
     from .verbs import Verb
 
 LOGGER = logging.getLogger("jobdb.verbs")

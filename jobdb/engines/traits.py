@@ -1,4 +1,4 @@
-"""The declarations of a store about its kind of database: its capabilities, and how far its event order is final.
+"""The declarations of a store about its kind of database: its capabilities.
 
 Created by the stores; read by the verbs and tools through :class:`jobdb.engines.store.Store`. Kept apart from the
 protocols, which are not needed at run time: an agent runs the command line once per event, so imports count.
@@ -20,17 +20,3 @@ class Traits(NamedTuple):
 
     presigns: bool
     stores_nul: bool
-
-
-class StableEvents(NamedTuple):
-    """The position up to which the order of the events is final.
-
-    Attributes:
-        event_id: a transaction begun now sees every event up to this id (events.id); none can appear later. With
-            concurrent writers, an event can become visible after one with a higher id.
-        recheck_sec: check again after so many seconds even without a notification: an event with a higher id waits for
-            a transaction that may be rolled back. Infinite if nothing waits.
-    """
-
-    event_id: int
-    recheck_sec: float

@@ -26,7 +26,7 @@ FLOORS = (
 
 STOREYS = {
     "engines": (
-        {"statements", "verbs", "liveness", "traits"},
+        {"statements", "verbs", "liveness", "traits", "stable_events"},
         {"store"},
         {"sql", "tracing"},
         {"identity", "place"},

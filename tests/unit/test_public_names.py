@@ -70,3 +70,10 @@ def test_only_verbs_are_wrapped() -> None:
     twice = with_verbs(once, lambda name, run: lambda self: run(self).upper())
     assert twice().first() == "<FIRST FIRST>" and list(verbs_of(twice)) == ["first", "second"]
     assert Plain().first() == "first"
+
+
+def test_the_schema_version_is_the_number_of_the_last_migration() -> None:
+    from jobdb.schema import SCHEMA_VERSION, migration_files
+
+    for engine in ("sqlite", "postgresql"):
+        assert [number for number, _name, _file in migration_files(engine)] == list(range(1, SCHEMA_VERSION + 1))

@@ -19,7 +19,8 @@ import psycopg
 
 from ...errors import JobdbError
 from ..liveness import require_alive
-from ..traits import StableEvents, Traits
+from ..stable_events import StableEvents
+from ..traits import Traits
 from .commit import commit
 from .connections import roll_back
 from .dialect import DIALECT, FORMS

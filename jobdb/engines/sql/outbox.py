@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import model
-from ...core.protocol.topics import EVENTS_SUFFIX
 from ...errors import UnknownJob
 from ...model import EventKind
 from ..verbs import verb
@@ -32,6 +31,8 @@ class OutboxVerbs(VerbGroup):
 
         They are durable: a broker must not receive an event that a power failure can undo.
         """
+        from ...core.protocol.topics import events_topic
+
         self.store.sync()
         with self.store.read() as tx:
             if job_id is None:
@@ -40,7 +41,7 @@ class OutboxVerbs(VerbGroup):
                 rows = tx.all(OUTBOX.outbox_page_of_job, job_id=job_id, after=after, limit=limit)
         self.store.sync()
         return [
-            model.Delivery(event_id, job, seq, EventKind(kind), prefix + EVENTS_SUFFIX, payload)
+            model.Delivery(event_id, job, seq, EventKind(kind), events_topic(prefix), payload)
             for event_id, job, seq, kind, payload, prefix in rows
         ]
 

@@ -20,7 +20,6 @@ from jobdb.schema import APPLICATION_ID, migration_files
 from ...errors import NotAJobdbDatabase, SchemaMismatch
 from .error_translation import translate
 from .header import Header, read_header
-from .temporary_connection import immutable_uri, temporary_connection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,6 +140,8 @@ def read_schema_info(path: Path) -> SchemaInfo:
         if os.path.exists(f"{path}-wal") or os.path.exists(f"{path}-journal"):
             return _read_schema_info(path, apsw.SQLITE_OPEN_READONLY)
         # There is no journal, so none is created: in WAL mode even a reader would create files.
+        from .temporary_connection import immutable_uri
+
         return _read_schema_info(path, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, name=immutable_uri(path))
     except apsw.ReadOnlyError:
         # The journal of a writer that was killed must be rolled back.
@@ -150,6 +151,8 @@ def read_schema_info(path: Path) -> SchemaInfo:
 
 
 def _read_schema_info(path: Path, flags: int, *, name: str | None = None) -> SchemaInfo:
+    from .temporary_connection import temporary_connection
+
     with temporary_connection(path, busy_sec=_BUSY_SEC, name=name, flags=flags) as connection:
         connection.execute("BEGIN")
         return _schema_info(connection)

@@ -22,17 +22,40 @@ import os
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ...errors import Busy
-from ..liveness import require_alive
 from . import open_files
 from .mutex import MutexHold
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Protocol
 
     from .mutex import Mutex
+
+    class ForkedStore(Protocol):
+        """The interface of a store that these hooks use."""
+
+        @property
+        def open_file(self) -> open_files.OpenFile:
+            """The store's entry in `open_files`."""
+            ...
+
+        @property
+        def is_fully_closed(self) -> bool:
+            """True if nothing of the store is open any more."""
+            ...
+
+        @property
+        def mutexes(self) -> tuple[Mutex, Mutex]:
+            """The mutexes that keep threads out of its connections."""
+            ...
+
+        def detach_after_fork(self) -> object:
+            """Release the resources that the child shares with the parent; return the objects it must never destroy."""
+            ...
+
 
 _QUIESCE_SEC = 0.5
 """The time for which a fork waits for verbs of other threads."""
@@ -60,6 +83,10 @@ class Lifetime:
             ForkedRegistry: another process opened the store.
             InvalidInput: it is closed.
         """
+        if os.getpid() == self.pid and not self.closed:
+            return
+        from ..liveness import require_alive
+
         require_alive(
             self._path,
             opener_pid=self.pid,
@@ -67,29 +94,6 @@ class Lifetime:
             advice="start the child with spawn or exec, or close the registry before the fork and open one in each "
             "process; a child cannot open the file again either",
         )
-
-
-class ForkedStore(Protocol):
-    """The interface of a store that these hooks use."""
-
-    @property
-    def open_file(self) -> open_files.OpenFile:
-        """The store's entry in `open_files`."""
-        ...
-
-    @property
-    def is_fully_closed(self) -> bool:
-        """True if nothing of the store is open any more."""
-        ...
-
-    @property
-    def mutexes(self) -> tuple[Mutex, Mutex]:
-        """The mutexes that keep threads out of its connections."""
-        ...
-
-    def detach_after_fork(self) -> object:
-        """Release the resources that the child shares with the parent; return the objects it must never destroy."""
-        ...
 
 
 _stores: list[weakref.ref[ForkedStore]] = []

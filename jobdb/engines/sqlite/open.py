@@ -26,7 +26,6 @@ from .error_translation import translate
 from .file_kind import FileKind, empty_error, inspect_file, refuse_foreign, unmarked_error
 from .header import Header, read_header, refuse_newer
 from .placement_check import check_placement
-from .shared_mark import SHARED, is_shared
 from .store import CHECKPOINT_PAGES, SqliteStore
 
 if TYPE_CHECKING:
@@ -120,8 +119,11 @@ def _open_store(path: Path, create: bool, open_with: Callable[[Path, str, Placem
     for statements in VERBS:
         statements.load()
     journal = placement.journal or "delete"
-    if journal == "wal" and (header is None or not header.wal) and is_shared(path):
-        journal = "delete"
+    if journal == "wal" and (header is None or not header.wal):
+        from .shared_mark import is_shared  # a database in WAL mode, the common case, bears no mark
+
+        if is_shared(path):
+            journal = "delete"
     store = open_with(path, journal, placement)
     try:
         if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
@@ -139,6 +141,8 @@ def _note_placement(store: SqliteStore, placement: Placement) -> None:
     """Mark a database on a shared folder as shared, and record an override."""
     if placement.journal == "wal":
         return
+    from .shared_mark import SHARED
+
     if _is_marked(store) and not placement.refused:
         return
     with store.write() as tx:
@@ -148,6 +152,8 @@ def _note_placement(store: SqliteStore, placement: Placement) -> None:
 
 
 def _is_marked(store: SqliteStore) -> bool:
+    from .shared_mark import SHARED
+
     with store.read() as tx:
         return tx.one(JOBS.get_setting, name=SHARED) == ("1",)
 

@@ -21,7 +21,7 @@ from ...errors import DatabaseReplaced, StorageFailed
 from ...filesystem.unsafe_files import refuse_hard_links
 from ...system.descriptor_shortage import shortage_error
 from ...system.identifiers import FileId, boot_id
-from ..traits import StableEvents, Traits
+from ..traits import Traits
 from . import fork, open_files
 from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
 from .connections import BusyWait, close_without_checkpoint, connect
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...filesystem.placement import Placement
+    from ..stable_events import StableEvents
     from ..store import Row
     from .read_path import ReadPath
 
 CHECKPOINT_PAGES = 1000
-_ALL_STABLE = StableEvents(2**62, math.inf)
 
 
 class SqliteStore:
@@ -406,4 +406,6 @@ class SqliteStore:
 
     def stable_events(self) -> StableEvents:
         """Return that the order of all events is final: ids are allocated under the write lock."""
-        return _ALL_STABLE
+        from ..stable_events import StableEvents
+
+        return StableEvents(2**62, math.inf)

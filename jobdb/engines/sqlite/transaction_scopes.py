@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from os import getpid
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import apsw
 
@@ -23,43 +23,43 @@ from .mutex import Block, Mutex, MutexHold, undo_and_release, undo_if_abandoned
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
+    from typing import Protocol
 
     from .fork import Lifetime
     from .transaction import SqliteTransaction
 
+    class TransactionPath(Protocol):
+        """The interface of the write path and the read path that a block uses.
 
-class TransactionPath(Protocol):
-    """The interface of the write path and the read path that a block uses.
+        Attributes:
+            path: the database file, for messages.
+            mutex: held from `begin` until the block is exited.
+            lifetime: tells whether the store may be used.
+        """
 
-    Attributes:
-        path: the database file, for messages.
-        mutex: held from `begin` until the block is exited.
-        lifetime: tells whether the store may be used.
-    """
+        path: Path
+        mutex: Mutex
+        lifetime: Lifetime
 
-    path: Path
-    mutex: Mutex
-    lifetime: Lifetime
+        def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
+            """Acquire everything and begin; the block undoes it all if this raises."""
+            ...
 
-    def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
-        """Acquire everything and begin; the block undoes it all if this raises."""
-        ...
+        def commit(self) -> int:
+            """Commit; return the commit's number, or 0 if `after_commit` has nothing to do."""
+            ...
 
-    def commit(self) -> int:
-        """Commit; return the commit's number, or 0 if `after_commit` has nothing to do."""
-        ...
+        def before_undo(self, kind: type[BaseException]) -> None:
+            """Check the data that led to an exception of this class; called while the transaction is still open."""
+            ...
 
-    def before_undo(self, kind: type[BaseException]) -> None:
-        """Check the data that led to an exception of this class; called while the transaction is still open."""
-        ...
+        def after_commit(self, number: int) -> None:
+            """Make a commit durable; called when the mutex has been released."""
+            ...
 
-    def after_commit(self, number: int) -> None:
-        """Make a commit durable; called when the mutex has been released."""
-        ...
-
-    def after_refusal(self) -> None:
-        """Make the commits on which a refusal is based durable; called when the mutex has been released."""
-        ...
+        def after_refusal(self) -> None:
+            """Make the commits on which a refusal is based durable; called when the mutex has been released."""
+            ...
 
 
 class TransactionScope(Block):
