@@ -26,7 +26,6 @@ _MAX_WAIT_SEC = 60.0
 class JobVerbs(RegistryBase):
     """The verbs for jobs."""
 
-    @translate_shortage
     def register(
         self,
         *,
@@ -121,16 +120,13 @@ class JobVerbs(RegistryBase):
             >>> [job.job_id for job in jobs]
             ['part-1', 'part-2']
         """
-        from ..core import registration
-        from ..crypto.secret_input import auth_required_reason
+        from ..core.registration import new_job
 
         checked = []
         for job in arguments.items("jobs", jobs, of="NewJob"):
-            new = registration.new_job(job)
-            if new.auth == "never" and (reason := auth_required_reason(new.broker)):
-                raise InvalidInput(
-                    f"auth='never' is refused because {reason}", advice="leave it out and a token is generated"
-                )
+            new = new_job(job)
+            if new.auth == "never":
+                _refuse_where_auth_is_required(new.broker)
             checked.append(new)
         return self.engine.register(checked) if checked else []
 
@@ -350,3 +346,11 @@ def _job_filter(status: object, agent: object, agent_session: object) -> JobFilt
 
 def _job_id_of(job: Job) -> str:
     return job.job_id
+
+
+def _refuse_where_auth_is_required(broker: Broker | None) -> None:
+    """Refuse a job without signed events in an environment that requires them."""
+    from ..crypto.secret_input import auth_required_reason
+
+    if reason := auth_required_reason(broker):
+        raise InvalidInput(f"auth='never' is refused because {reason}", advice="leave it out and a token is generated")

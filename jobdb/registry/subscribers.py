@@ -25,7 +25,6 @@ _NEWEST = 2**62
 class SubscriberVerbs(RegistryBase):
     """The verbs for subscribers."""
 
-    @translate_shortage
     def accept(
         self,
         payload: bytes | str | Mapping[str, Any],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobdb import Busy, Registry, UnsafeFileSystem
-from jobdb.engines.sqlite import open, shared_mark
+from jobdb.engines.sqlite import shared_mark
 from jobdb.engines.sqlite.header import read_header
 from jobdb.engines.sqlite.shared_mark import is_shared, set_shared
 
@@ -82,7 +82,7 @@ def test_a_mark_set_during_opening_wins(database: Path, monkeypatch: pytest.Monk
         set_shared(path, True)
         return before
 
-    monkeypatch.setattr(open, "is_shared", too_late)
+    monkeypatch.setattr(shared_mark, "is_shared", too_late)
     with Registry.open(database) as registry:
         assert registry.engine.store.describe().endswith("journal delete")
         registry.register(agent="a", prompt="")

@@ -35,7 +35,6 @@ class JobVerbs(VerbGroup):
     @verb
     def register(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Record new jobs with their tokens; all or none. A known idempotency key returns the job it was used for."""
-        from .job_rows import jobs_from_rows
         from .registration import Registration
 
         with self.store.write() as tx:
@@ -44,7 +43,7 @@ class JobVerbs(VerbGroup):
                 batch.add(job)
             batch.flush()
         batch.tokens.warn_if_shared()
-        return jobs_from_rows(batch.records)
+        return batch.jobs()
 
     @verb
     def get(self, job_id: str) -> Job:

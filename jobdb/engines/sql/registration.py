@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ...errors import AlreadyExists
-from .job_rows import JobRecord
+from .job_rows import JobRecord, jobs_from_rows
 from .job_updates import run_each
 from .rows import broker_to_json, default_topic_prefix
 from .sealer import Sealer, password_binding, token_binding
@@ -19,7 +19,7 @@ from .token_reuse import check_id_reuse, generate_job_id
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
-    from ...model import NewJob
+    from ...model import Job, NewJob
     from ..store import Transaction
     from .token_reuse import TokenReuseGuard
 
@@ -36,12 +36,11 @@ class Registration:
         reuse_guard: recognizes tokens that were used before.
 
     Attributes:
-        records: the jobs as rows of the view ``job_records``.
         tokens: the tokens of this transaction.
     """
 
     def __init__(self, tx: Transaction, vault: Vault, reuse_guard: TokenReuseGuard) -> None:
-        self.records: list[JobRecord] = []
+        self._records: list[JobRecord] = []
         self._tx = tx
         self._now = tx.now_ms
         self._sealer = Sealer(tx, vault)
@@ -56,7 +55,7 @@ class Registration:
             known = self._tx.one(JOBS.job_by_idempotency_key, idempotency_key=new.idempotency_key)
             if known is not None:
                 self.flush()  # it may be a job in this batch
-                self.records.append(self._known_job(known[0], new))
+                self._records.append(self._known_job(known[0], new))
                 return
         signed = new.auth != "never"
         if new.job_id is not None and (new.auth_token is not None or not signed):
@@ -82,7 +81,7 @@ class Registration:
             token = self.tokens.issue_token(job_id, new.auth_token)
             self._signed_jobs.append(job)
             self._secrets.append((token, token_binding(job_id, 1)))
-        self.records.append(
+        self._records.append(
             JobRecord(  # by position: by name it takes a twentieth of a registration's time
                 job_id,
                 "pending",
@@ -123,6 +122,10 @@ class Registration:
         ]
         run_each(self._tx, JOBS.insert_token, tokens)
         self._specs, self._signed_jobs, self._secrets = [], [], []
+
+    def jobs(self) -> list[Job]:
+        """Return the registered jobs, in the order in which they were added."""
+        return jobs_from_rows(self._records)
 
     def _insert(self, new: NewJob, *, kid: int) -> tuple[str, int, str]:
         """Insert a job's row; return its id, its primary key and its topic prefix."""
