@@ -299,6 +299,6 @@ def _parse_content(content: bytes, source: str, *, raw: bool = False) -> bytes:
 
 def _warn_if_not_private(key: MasterKey) -> None:
     for sentence in key.privacy_warnings():
-        import warnings  # imported here: mostly there is nothing to warn about
+        from ..system.caller_warnings import warn_caller  # imported here: mostly there is nothing to warn about
 
-        warnings.warn(f"the master key is not private: {sentence}", stacklevel=2)
+        warn_caller(f"the master key is not private: {sentence}")

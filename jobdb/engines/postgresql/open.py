@@ -5,7 +5,6 @@ Called by ``engines/open.py``. Calls the migrations if tables may be created; ch
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -50,8 +49,9 @@ def open_postgresql(url: DatabaseUrl, *, create: bool, durability: str, busy_sec
 
 def _warn_of_loss(connection: Connection, address: Address) -> None:
     if connection.execute(b"SHOW fsync").fetchone() == ("off",):
-        warnings.warn(
+        from ...system.caller_warnings import warn_caller
+
+        warn_caller(
             f"{address.display_url} runs with fsync=off: a power failure can destroy it; set fsync=on in "
-            "postgresql.conf",
-            stacklevel=5,
+            "postgresql.conf"
         )

@@ -111,14 +111,13 @@ class TransactionTokens:
         """Warn if another id has the same token; called after the commit."""
         if not self._shared:
             return
-        import warnings
+        from ...system.caller_warnings import warn_caller
 
         job_id, other = self._shared[0]
         more = f" (and for {len(self._shared) - 1} more)" if self._shared[1:] else ""
-        warnings.warn(
+        warn_caller(
             f"the token given for job {job_id}{more} is also the token of job {other}: whoever has it can publish for "
-            "both. Omit it to have one generated",
-            stacklevel=5,
+            "both. Omit it to have one generated"
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from typing import TYPE_CHECKING
 
 import apsw
@@ -115,7 +114,9 @@ def _open_store(path: Path, create: bool, open_with: Callable[[Path, str, Placem
             "it into a rollback journal; or keep the file there and let the other hosts use MQTT"
         )
     for warning in check_modes(path):
-        warnings.warn(warning, stacklevel=4)
+        from ...system.caller_warnings import warn_caller  # imported here: mostly there is nothing to warn about
+
+        warn_caller(warning)
     for statements in VERBS:
         statements.load()
     journal = placement.journal or "delete"

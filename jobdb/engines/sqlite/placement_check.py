@@ -7,7 +7,6 @@ system; never opens the database.
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 from ...errors import UnsafeFileSystem
@@ -40,6 +39,8 @@ def check_placement(path: Path) -> Placement:
     except UnsafeFileSystem as refusal:
         if os.environ.get(OVERRIDE) != "1":
             raise
-        warnings.warn(f"{OVERRIDE}=1: used although {refusal}; commits can be lost there", stacklevel=5)
+        from ...system.caller_warnings import warn_caller
+
+        warn_caller(f"{OVERRIDE}=1: used although {refusal}; commits can be lost there")
         return placement._replace(journal=None, reason=str(refusal))
     return placement

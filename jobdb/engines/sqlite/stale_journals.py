@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from ...filesystem.atomic_files import rename_noreplace
 from ...filesystem.file_names import is_free, numbered_names, utc_timestamp
 from ...filesystem.folder_sync import sync_folder
 from ...filesystem.permissions import JOURNAL_SUFFIXES
+from ...system.caller_warnings import warn_caller
 from .gate import Gate
 from .lock_holders import shm_lock_holder
 
@@ -128,10 +128,9 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
         kept = set_aside(database)
     finally:
         gate.close()
-    warnings.warn(
+    warn_caller(
         f"beside {database} were the journals of an earlier database, with commits that were not yet in its file; they "
-        f"are kept as {' and '.join(map(str, kept))}. If you still have that database, put them beside it again",
-        stacklevel=5,
+        f"are kept as {' and '.join(map(str, kept))}. If you still have that database, put them beside it again"
     )
 
 
