@@ -1,6 +1,7 @@
 """Warnings that name the caller's line: the first one outside of jobdb, however deep inside the warning is given.
 
-Called by the engines and the vault. Python 3.12 has ``skip_file_prefixes`` for this; for 3.11 the frames are counted here.
+Called by the engines and the vault. Python 3.12 has ``skip_file_prefixes`` for this; for 3.11, the frames are counted
+here.
 """
 
 from __future__ import annotations
