@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from jobdb.errors import DatabaseMissing, InvalidInput, Unavailable
+from jobdb.errors import DatabaseMissing, InvalidInput
 
 from .context import open_registry, resolve_url
 from .messages import print_hint, print_note
@@ -78,12 +78,11 @@ def migrate(ctx: typer.Context, as_json: AsJson = False) -> None:
     url = resolve_url(ctx)
     backup = None
     if url.path is None:
-        try:
-            from jobdb.engines.postgresql.migrations import migrate_postgresql
-        except ImportError as error:
-            raise Unavailable(
-                f"{url} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
-            ) from error
+        from jobdb.engines.open import require_postgresql_driver
+
+        require_postgresql_driver(url)
+        from jobdb.engines.postgresql.migrations import migrate_postgresql
+
         migrate_postgresql(url.text)
     else:
         from jobdb.engines.sqlite.migrations import migrate as run_migrations

@@ -24,6 +24,23 @@ if TYPE_CHECKING:
     from .store import Store
 
 
+def require_postgresql_driver(url: DatabaseUrl) -> None:
+    """Check that the driver is installed. Called first, so that no other failed import is taken for a missing driver.
+
+    Args:
+        url: the database that needs it, for the message.
+
+    Raises:
+        Unavailable: the driver is not installed.
+    """
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise Unavailable(
+            f"{url} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
+        ) from error
+
+
 def open_engine(
     url: DatabaseUrl,
     *,
@@ -36,12 +53,7 @@ def open_engine(
 ) -> Engine:
     """Open the engine that the URL names; the arguments are those of ``Registry.open``."""
     if url.path is None:
-        try:
-            import psycopg  # noqa: F401 - tested on its own, so that the message below is right
-        except ImportError as error:
-            raise Unavailable(
-                f"{url} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
-            ) from error
+        require_postgresql_driver(url)
         from .postgresql.engine import PostgresEngine
         from .postgresql.open import open_postgresql
 

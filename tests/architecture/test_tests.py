@@ -20,7 +20,10 @@ README = (TESTS / "README.md").read_text("utf-8")
 SOURCES = sorted(path for path in TESTS.rglob("*.py") if "typing" not in path.relative_to(TESTS).parts)
 THIS = Path(__file__)
 MAX_LINES = 500
-SKIPS = {"pytest.skip", "pytest.importorskip", "pytest.mark.skip", "pytest.mark.skipif", "unittest.skip"}
+SKIPS = {
+    *("pytest.skip", "pytest.importorskip", "pytest.mark.skip", "pytest.mark.skipif", "unittest.skip"),
+    *("pytest.xfail", "pytest.mark.xfail", "unittest.skipIf", "unittest.skipUnless", "unittest.expectedFailure"),
+}
 
 
 def name_of(path: Path) -> str:
