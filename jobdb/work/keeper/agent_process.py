@@ -85,21 +85,20 @@ class AgentProcess:
 
 
 class ChildSignals:
-    """The signals of this process that a child does not have at their defaults, to be reset there.
+    """The signals of this process that a child is not to have as they are here.
 
     Made once, after this process has set its own handlers: looking at all signals takes longer than to reset a few.
     """
 
     def __init__(self) -> None:
-        self._all = signal.valid_signals()
         special = (signal.SIGKILL, signal.SIGSTOP)
-        self._changed = [
-            number for number in self._all if number not in special and signal.getsignal(number) != signal.SIG_DFL
-        ]
+        handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if number not in special}
+        self._changed = [number for number, handler in handlers.items() if handler != signal.SIG_DFL]
+        self._handled = [number for number in self._changed if handlers[number] != signal.SIG_IGN]
 
     def block(self) -> None:
-        """Block all signals, so that a new child handles none before it has its own handlers."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._all)
+        """Block the signals with a handler, so that a new child receives none before it has its own handlers."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._handled)
 
     def unblock(self) -> None:
         """Unblock all signals."""

@@ -1,9 +1,9 @@
 """The keeper's work: one attempt, from the job's lock to the report of its end.
 
 Called by ``server.py`` in the process that it has forked for the attempt; imports only the standard library and,
-through its siblings, two modules of ``jobdb.system``. The order is: lock, leftovers of earlier attempts, ``before``, the
-agent, whatever processes it has left behind, ``after``, the report. The keeper gives the lock up, and ends, only when no
-process of the attempt is alive.
+through its siblings, two modules of ``jobdb.system``. The order is: lock, leftovers of earlier attempts, ``before``,
+the agent, whatever processes it has left behind, ``after``, the report. The keeper gives the lock up, and ends, only
+when no process of the attempt is alive.
 """
 
 from __future__ import annotations
