@@ -304,3 +304,14 @@ def test_a_lock_that_is_never_free_blocks_the_attempt(attempts: Attempts) -> Non
         theirs.close()
     ended = Conversation(Keeper(ours)).wait_for_end()
     assert isinstance(ended, Ended) and (ended.cause, ended.exit_code, ended.tail) == ("blocked", None, b"")
+
+
+def test_an_attempt_that_is_over_does_not_stop_a_later_one(
+    worker_process: WorkerProcess, keeper_server: KeeperServer, attempts: Attempts
+) -> None:
+    pids = worker_process.start("sleep", 600, attempt=12)
+    for number in (1, 11):
+        ended = run(keeper_server, attempts.shell("echo run", attempt=number))
+        assert (ended.cause, ended.exit_code, ended.tail) == ("blocked", None, b"")
+    assert is_alive(pids["agent"])
+    assert run(keeper_server, attempts.shell("echo run", attempt=13)).tail == b"run\n"

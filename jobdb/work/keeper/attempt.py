@@ -21,7 +21,7 @@ from .capped_log import CappedLog
 from .cgroup import AttemptGroup, is_attempt_group
 from .job_lock import Holder, JobLock
 from .keeper_io import KeeperIO
-from .leftovers import MARK_VARIABLE, find_leftovers, is_running
+from .leftovers import MARK_VARIABLE, attempt_of_mark, find_leftovers, is_running
 from .process_tree import HAS_PROC, stop_and_kill
 
 TYPE_CHECKING = False
@@ -98,6 +98,7 @@ class Attempt:
         self._share_lock = share_lock
         self._environment = {**launch["environment"], MARK_VARIABLE: launch["mark"]}
         self._has_failed = False
+        self._number = attempt_of_mark(launch["mark"])
         self._ended = empty_report("run" if launch["before"] is None else "before")
         if is_subreaper and HAS_PROC:
             self._ended["contained_by"] = "subreaper"
@@ -140,6 +141,8 @@ class Attempt:
         while not self._try_lock():
             now = time.monotonic()
             holder = self._lock.read_holder()
+            if holder is not None and holder.attempt > self._number and holder.find() is not None:
+                raise _NotBegunError("blocked")  # this attempt is over already
             if holder is not None and holder.pid != asked:
                 asked, asked_at = holder.pid, now
                 self._io.send(frames.BLOCKED, holder.pid)
@@ -147,10 +150,11 @@ class Attempt:
             elif holder is not None and now - asked_at > HOLDER_GRACE_SEC:
                 holder.signal(signal.SIGKILL)
             self._wait_for_others(give_up_at)
-        self._kill_group_of(self._lock.read_holder())
+        if self._lock.is_used():
+            self._kill_group_of(self._lock.read_holder())
         group = None if self._parent_group is None else AttemptGroup.create(self._parent_group)
         self._tree.group = group
-        self._lock.write_holder(b"" if group is None else group.folder)
+        self._lock.write_holder(self._number, b"" if group is None else group.folder)
         self._share_lock(self._lock.fileno(), b"" if group is None else group.folder)
 
     def _try_lock(self) -> bool:

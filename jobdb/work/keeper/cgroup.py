@@ -53,9 +53,12 @@ class AttemptGroup:
     def create(cls, parent: bytes) -> AttemptGroup | None:
         """Make a group named after this process; None if that fails."""
         group = cls(parent + b"/" + _PREFIX + b"%d" % os.getpid())
-        group.remove()  # that of an earlier process with this id
         try:
-            os.mkdir(group.folder, 0o755)
+            try:
+                os.mkdir(group.folder, 0o755)
+            except FileExistsError:  # that of an earlier process with this id
+                group.remove()
+                os.mkdir(group.folder, 0o755)
         except OSError:
             return None
         return group

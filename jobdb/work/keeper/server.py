@@ -24,6 +24,7 @@ from . import frames
 from .agent_process import ChildSignals, StartError
 from .attempt import Attempt, empty_report
 from .cgroup import AttemptGroup, find_parent_group, remove_abandoned_groups
+from .job_lock import own_place
 from .keeper_io import SignalPipe
 from .process_tree import children_of, stop_and_kill, with_descendants
 
@@ -79,6 +80,7 @@ class Server:
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, _wake)
         self._signals = ChildSignals()
+        own_place()
 
     def run(self) -> None:
         """Serve until the worker is gone and nothing is left."""
