@@ -13,10 +13,13 @@ import signal
 from contextlib import suppress
 
 from ...system.parent_control import set_parent_death_signal
+from .fork_into_group import fork_into_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from .cgroup import AttemptGroup
 
 _JOINED = b"g"
 _FAILED = {b"c": "command", b"f": "folder"}
@@ -118,7 +121,7 @@ def start_agent(
     *,
     stdin: int,
     output: int,
-    group: int,
+    group: AttemptGroup | None,
     signals: ChildSignals,
 ) -> AgentProcess:
     """Fork a process that executes a program.
@@ -129,7 +132,7 @@ def start_agent(
         folder: its current folder.
         stdin: the descriptor of its input.
         output: the descriptor of its output and error output.
-        group: a descriptor from `AttemptGroup.open_members`; -1 for none.
+        group: the control group that it is to be in, if possible.
         signals: this process's.
 
     Raises:
@@ -141,8 +144,10 @@ def start_agent(
         raise StartError("process", error) from error
     parent = os.getpid()
     signals.block()
+    pid = None if group is None else fork_into_group(group.folder)
+    has_joined = pid is not None
     try:
-        pid = os.fork()
+        pid = os.fork() if pid is None else pid
     except OSError as error:
         signals.unblock()
         os.close(status)
@@ -150,7 +155,9 @@ def start_agent(
         raise StartError("process", error) from error
     if pid == 0:
         try:
-            _become(argv, environment, folder, (stdin, output, group, report), signals, parent)
+            if has_joined or (group is not None and group.join()):
+                os.write(report, _JOINED)
+            _become(argv, environment, folder, (stdin, output, report), signals, parent)
         finally:
             os._exit(_EXIT_CODE)
     signals.unblock()
@@ -163,22 +170,18 @@ def _become(
     argv: list[bytes],
     environment: Mapping[bytes, bytes],
     folder: bytes,
-    descriptors: tuple[int, int, int, int],
+    descriptors: tuple[int, int, int],
     signals: ChildSignals,
     parent: int,
 ) -> None:
     """Turn this process, which was just forked, into the program."""
-    stdin, output, group, report = descriptors
+    stdin, output, report = descriptors
     part = b"f"
     try:
         os.setsid()
         set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != parent:
             return  # it has ended before the signal was set
-        if group >= 0:
-            with suppress(OSError):
-                os.write(group, b"0")
-                os.write(report, _JOINED)
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -12,7 +12,6 @@ import math
 import os
 import signal
 import time
-from contextlib import suppress
 
 from . import frames
 from .agent_process import AgentProcess, ChildSignals, StartError, start_agent
@@ -291,24 +290,18 @@ class Attempt:
             stdin_fd = os.open(os.devnull if stdin is None else stdin, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise StartError("stdin", error) from error
-        group_fd = -1
         try:
-            if self._tree.group is not None:
-                with suppress(OSError):
-                    group_fd = self._tree.group.open_members()
             return start_agent(
                 argv,
                 self._environment,
                 self._launch["folder"],
                 stdin=stdin_fd,
                 output=self._io.output_writer,
-                group=group_fd,
+                group=self._tree.group,
                 signals=self._signals,
             )
         finally:
             os.close(stdin_fd)
-            if group_fd >= 0:
-                os.close(group_fd)
 
 
 def _failure(status: int | None) -> dict[str, object]:

@@ -63,13 +63,15 @@ class AttemptGroup:
             return None
         return group
 
-    def open_members(self) -> int:
-        """Return a descriptor; whoever writes ``0`` to it joins the group.
-
-        Raises:
-            OSError: it cannot be joined.
-        """
-        return os.open(self.folder + b"/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    def join(self) -> bool:
+        """Move this process into the group, and return whether that worked."""
+        with suppress(OSError):
+            fd = os.open(self.folder + b"/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                return os.write(fd, b"0") == 1
+            finally:
+                os.close(fd)
+        return False
 
     def kill(self) -> None:
         """Send SIGKILL to all members; none of them can fork a process that escapes it."""

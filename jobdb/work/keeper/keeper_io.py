@@ -92,8 +92,15 @@ class KeeperIO:
         self._output_due = self._channel_due = self._activity_due = 0.0
 
     def open_output(self) -> None:
-        """Make the pipe for the programs' output; its other end is ``output_writer``."""
-        self._output, self.output_writer = os.pipe()
+        """Make the pipe for the programs' output; its other end is ``output_writer``.
+
+        Raises:
+            StartError: the system has no room for it.
+        """
+        try:
+            self._output, self.output_writer = os.pipe()
+        except OSError as error:
+            raise StartError("process", error) from error
         os.set_blocking(self._output, False)
 
     def open_channel(self, path: bytes) -> None:

@@ -222,9 +222,12 @@ class Server:
         for keeper in self._killed:
             if keeper.group:
                 AttemptGroup(keeper.group).kill()
-        found = stop_and_kill(self._find_orphans, groups=True)
-        self._reap()
-        if not found and not set(children_of(os.getpid())) - self._keepers.keys():
+        is_done = False
+        with suppress(OSError):  # the system is short of descriptors: look again later
+            found = stop_and_kill(self._find_orphans, groups=True)
+            self._reap()
+            is_done = not found and not set(children_of(os.getpid())) - self._keepers.keys()
+        if is_done:
             for keeper in self._killed:
                 if keeper.group:
                     AttemptGroup(keeper.group).remove()
