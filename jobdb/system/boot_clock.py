@@ -15,6 +15,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _TFD_NONBLOCK, _TFD_CLOEXEC = os.O_NONBLOCK, getattr(os, "O_CLOEXEC", 0)
 _TFD_TIMER_ABSTIME = 1
 _POLL_SEC = 1.0
+_MAX_SEC = 9e9
 
 
 def boottime() -> float:
@@ -60,8 +61,8 @@ class BootTimer:
     def set(self, at: float) -> None:
         """Set the time, in seconds of `boottime`."""
         if self._fd >= 0:
-            # A time of zero would disarm the timer.
-            nanoseconds = max(1, round(at * 1e9))
+            # A time of zero would disarm the timer; one after centuries does not fit.
+            nanoseconds = max(1, round(min(at, _MAX_SEC) * 1e9))
             value = _TimerSpec(_Timespec(0, 0), _Timespec(*divmod(nanoseconds, 1_000_000_000)))
             if self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(value), None) != 0:
                 self.close()

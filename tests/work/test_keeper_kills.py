@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 from collections.abc import Callable
@@ -95,6 +96,16 @@ def test_an_extended_deadline_counts(keeper_server: KeeperServer, attempts: Atte
     last = boottime() + 0.1
     conversation.keeper.extend(last)
     assert conversation.wait_for_end().cause == "deadline" and boottime() >= last
+    conversation.keeper.close()
+
+
+def test_there_may_be_no_deadline_and_no_end_of_a_grace(keeper_server: KeeperServer, attempts: Attempts) -> None:
+    conversation = begin(keeper_server, attempts.shell("sleep 600", deadline=math.inf))
+    conversation.wait_for(Started)
+    conversation.keeper.extend(math.inf)
+    conversation.keeper.terminate(math.inf)
+    ended = conversation.wait_for_end()
+    assert (ended.cause, ended.signal) == ("terminated", signal.SIGTERM)
     conversation.keeper.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import errno
 import os
 import select
@@ -13,13 +14,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from jobdb.system import boot_clock, parent_control
 from jobdb.system.boot_clock import BootTimer, boottime
 from jobdb.system.parent_control import set_process_name
 from jobdb.work.keeper import client, fork_into_group, frames, process_tree
-from jobdb.work.keeper.cgroup import AttemptGroup, find_parent_group, is_attempt_group
+from jobdb.work.keeper.cgroup import AttemptGroup, find_parent_group, is_attempt_group, remove_abandoned_groups
 from jobdb.work.keeper.client import KeeperServer
 from jobdb.work.keeper.job_lock import JobLock
 from jobdb.work.keeper.leftovers import attempt_of_mark, job_of_mark
@@ -224,7 +227,7 @@ def group() -> Iterator[AttemptGroup]:
     parent = find_parent_group()
     require(parent is not None, "no cgroup v2 is writable for this process")
     assert parent is not None
-    made = AttemptGroup.create(parent)
+    made = AttemptGroup.create(parent, 0)
     assert made is not None
     yield made
     made.remove()
@@ -276,7 +279,7 @@ def test_no_group_is_made_where_there_is_none(tmp_path: Path) -> None:
         own.write_text(content)
         mounts.write_text(mounted)
         assert find_parent_group(str(own), str(mounts)) is None
-    assert AttemptGroup.create(bytes(tmp_path / "missing")) is None
+    assert AttemptGroup.create(bytes(tmp_path / "missing"), 0) is None
     assert fork_into_group.fork_into_group(bytes(tmp_path / "missing")) is None
     assert not is_attempt_group(bytes(tmp_path))
 
@@ -288,10 +291,10 @@ def test_a_lock_is_held_once_and_removed(tmp_path: Path) -> None:
     path = bytes(tmp_path / "new" / "job.lock")
     first, second = JobLock(path), JobLock(path)
     assert first.acquire() and not first.is_used() and not second.acquire()
-    first.write_holder(3, b"/sys/fs/cgroup/jobdb-1")
+    first.write_holder(7, 3, b"/sys/fs/cgroup/jobdb-1")
     holder = second.read_holder()
     assert holder is not None
-    assert (holder.pid, holder.attempt, holder.group) == (os.getpid(), 3, b"/sys/fs/cgroup/jobdb-1")
+    assert (holder.pid, holder.started, holder.attempt, holder.group) == (os.getpid(), 7, 3, b"/sys/fs/cgroup/jobdb-1")
     assert holder.find() is None  # never itself
     copy = os.dup(first.fileno())
     first.release()
@@ -307,7 +310,7 @@ def test_a_lock_file_may_contain_anything(tmp_path: Path, content: bytes) -> Non
     lock = JobLock(bytes(tmp_path / "job.lock"))
     assert lock.read_holder() is None
     assert lock.acquire() and lock.is_used() == bool(content)
-    lock.write_holder(1, b"")
+    lock.write_holder(1, 1, b"")
     assert lock.read_holder() is not None
     lock.release()
 
@@ -351,8 +354,9 @@ def test_the_timer_of_the_boot_clock_is_readable_from_its_time_on() -> None:
     timer.set(begun + 0.05)
     assert timer.longest_wait(begun + 0.05) is None
     assert poll.poll(60_000) != [] and boottime() >= begun + 0.05
-    timer.set(begun + 600)
-    assert poll.poll(0) == []
+    for later in (begun + 600, float("inf")):
+        timer.set(later)
+        assert poll.poll(0) == []
     for passed in (begun - 1, 0.0, -5.0):
         timer.set(passed)
         assert poll.poll(60_000) != []
@@ -392,3 +396,23 @@ def test_the_connection_is_in_no_child(attempts: Attempts) -> None:
         assert reader.recv(10) == b"-1"
         os.waitpid(pid, 0)
         keeper.close()
+
+
+def test_empty_groups_of_processes_that_are_gone_are_removed(group: AttemptGroup) -> None:
+    parent = Path(os.fsdecode(group.folder)).parent
+    pid = subprocess.Popen(["true"])
+    pid.wait()
+    gone, foreign = parent / f"jobdb-{pid.pid}-1", parent / f"other-{pid.pid}-1"
+    for folder in (gone, foreign):
+        folder.mkdir()
+    try:
+        remove_abandoned_groups(bytes(parent))
+        assert not gone.exists() and foreign.exists() and os.path.exists(group.folder)
+    finally:
+        foreign.rmdir()
+
+
+@pytest.mark.parametrize("module", [client, boot_clock, parent_control])
+def test_the_examples_run_as_written(module: ModuleType) -> None:
+    done = doctest.testmod(module)
+    assert done.attempted > 0 and done.failed == 0

@@ -21,7 +21,7 @@ from .cgroup import AttemptGroup, is_attempt_group
 from .job_lock import Holder, JobLock
 from .keeper_io import KeeperIO
 from .leftovers import MARK_VARIABLE, attempt_of_mark, find_leftovers, is_running
-from .process_tree import HAS_PROC, stop_and_kill
+from .process_tree import HAS_PROC, read_process, stop_and_kill
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Attempt:
     """One attempt of a job, and all that is known of its processes.
 
     Args:
-        launch: what `launch.launch_fields` made of a Launch.
+        launch: what `launch.encode_launch` made of a Launch.
         worker: the end of the socket pair with the worker.
         signals: this process's signals.
         parent_group: the control group in which the attempt may have its own; None if there is none.
@@ -151,10 +151,14 @@ class Attempt:
             self._wait_for_others(give_up_at)
         if self._lock.is_used():
             self._kill_group_of(self._lock.read_holder())
-        group = None if self._parent_group is None else AttemptGroup.create(self._parent_group)
-        self._tree.group = group
-        self._lock.write_holder(self._number, b"" if group is None else group.folder)
-        self._share_lock(self._lock.fileno(), b"" if group is None else group.folder)
+        process = read_process(os.getpid())
+        started = 0 if process is None else process.started
+        folder = b""
+        if self._parent_group is not None:
+            self._tree.group = AttemptGroup.create(self._parent_group, started)
+            folder = b"" if self._tree.group is None else self._tree.group.folder
+        self._lock.write_holder(started, self._number, folder)
+        self._share_lock(self._lock.fileno(), folder)
 
     def _try_lock(self) -> bool:
         self._check_stopped()
@@ -201,9 +205,12 @@ class Attempt:
         self._io.wait(now + _LOOK_SEC)
 
     def _check_stopped(self) -> None:
-        cause = self._io.stop_cause() or ("terminated" if self._io.grace is not None else None)
-        if cause is not None:
+        if (cause := self._asked_cause()) is not None:
             raise _NotBegunError(cause)
+
+    def _asked_cause(self) -> str | None:
+        """Return why nothing more is to be started; None if it may be."""
+        return self._io.stop_cause() or ("terminated" if self._io.grace is not None else None)
 
     def _prepare(self) -> None:
         launch = self._launch
@@ -216,7 +223,7 @@ class Attempt:
         launch = self._launch
         before, after = launch["before"], launch["after"]
         is_prepared = before is None or self._run_stage("before", [_SHELL, b"-c", before], None)
-        if is_prepared and self._ended["cause"] is None:
+        if is_prepared and not self._is_stopped():
             self._run_stage("run", launch["argv"], launch["stdin"])
         self._ended["leftovers"] += self._tree.kill()
         if is_prepared and after is not None and not self._io.is_claim_lost():
@@ -280,6 +287,12 @@ class Attempt:
             if kill_at is not None and now >= kill_at:
                 return
             self._io.wait(kill_at, agent.fileno())
+
+    def _is_stopped(self) -> bool:
+        """Return whether the attempt was ended from outside, by now."""
+        if (cause := self._asked_cause()) is not None:
+            self._set_cause(cause)
+        return self._ended["cause"] is not None
 
     def _set_cause(self, cause: str) -> None:
         if self._ended["cause"] is None or cause == "deadline":

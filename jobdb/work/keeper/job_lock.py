@@ -100,15 +100,14 @@ class JobLock:
             return None
         return Holder(int(fields[0]), int(fields[1]), fields[2], int(fields[3]), fields[4])
 
-    def write_holder(self, attempt: int, group: bytes) -> None:
+    def write_holder(self, started: int, attempt: int, group: bytes) -> None:
         """Write into the file that this process holds the lock.
 
         Args:
+            started: its start, in clock ticks since the boot.
             attempt: the number of the attempt.
             group: the folder of the attempt's control group; empty if it has none.
         """
-        own = read_process(os.getpid())
-        started = 0 if own is None else own.started
         content = b"%d\n%d\n%b\n%d\n%b\n" % (os.getpid(), started, own_place(), attempt, group)
         # Without it, as on a full disk, the next attempt waits for this one instead of asking it to stop.
         with suppress(OSError):

@@ -31,6 +31,9 @@ _ACTIVITY_SEC = 1.0
 _READ_INTERVAL_SEC = 0.01
 """How long an agent that writes little at a time is left alone after a read, so that its pieces are read together."""
 _DRAIN_BYTES = 4 << 20
+_LONGEST_WAIT_SEC = 3600.0
+"""What `poll` takes is limited, and a wait is repeated anyway."""
+_LAST_WORDS_SEC = 2.0
 
 
 class SignalPipe:
@@ -168,7 +171,7 @@ class KeeperIO:
         log_due = self.log.write_due_in(now)
         if log_due is not None:
             limits.append(now + log_due)
-        timeout = math.ceil(max(0.0, min(limits) - now) * 1000) if limits else None
+        timeout = math.ceil(min(max(0.0, min(limits) - now), _LONGEST_WAIT_SEC) * 1000) if limits else None
         ready = {fd for fd, _ in poll.poll(timeout)}
         self._handle(ready, time.monotonic())
 
@@ -186,14 +189,17 @@ class KeeperIO:
             self.send(frames.LINES, last)
 
     def finish(self, ended: dict[str, object]) -> None:
-        """Send the last frame, and wait until the worker has it or is gone."""
+        """Send the last frame, and wait until the worker has it or is gone, or a while if this process is to end."""
         self.send(frames.ENDED, ended)
         for fd in (self._output, self._channel):
             if fd >= 0:
                 os.close(fd)
         self._output = self._channel = -1
+        begun = time.monotonic()
         while self._unsent and not self.is_worker_gone:
-            self.wait()
+            if self.is_told_to_end and time.monotonic() - begun > _LAST_WORDS_SEC:
+                break
+            self.wait(time.monotonic() + _LAST_WORDS_SEC if self.is_told_to_end else None)
 
     def _handle(self, ready: set[int], now: float) -> None:
         if not self.is_worker_gone and self._worker.fileno() in ready:
