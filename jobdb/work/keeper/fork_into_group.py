@@ -48,11 +48,13 @@ def fork_into_group(folder: bytes) -> int | None:
     address, _ = arguments.buffer_info()
     size = arguments.itemsize * len(arguments)
     try:
-        # PyDLL keeps the interpreter's lock during the call, so that the child has it, too.
-        syscall = ctypes.PyDLL(None).syscall
-        syscall.restype = ctypes.c_long
-        pid = int(syscall(ctypes.c_long(_SYS_CLONE3), ctypes.c_void_p(address), ctypes.c_size_t(size)))
-    except (AttributeError, OSError):
+        pid = int(_syscall(ctypes.c_long(_SYS_CLONE3), ctypes.c_void_p(address), ctypes.c_size_t(size)))
+    except OSError:
         pid = -1
     os.close(fd)
     return None if pid < 0 else pid
+
+
+# PyDLL keeps the interpreter's lock during the call, so that the child has it, too.
+_syscall = ctypes.PyDLL(None).syscall
+_syscall.restype = ctypes.c_long
