@@ -87,33 +87,6 @@ class AgentProcess:
         return True
 
 
-class ChildSignals:
-    """The signals of this process that a child is not to have as they are here.
-
-    Made once, after this process has set its own handlers: looking at all signals takes longer than to reset a few.
-    """
-
-    def __init__(self) -> None:
-        special = (signal.SIGKILL, signal.SIGSTOP)
-        handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if number not in special}
-        self._changed = [number for number, handler in handlers.items() if handler != signal.SIG_DFL]
-        self._handled = [number for number in self._changed if handlers[number] != signal.SIG_IGN]
-
-    def block(self) -> None:
-        """Block the signals with a handler, so that a new child receives none before it has its own handlers."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._handled)
-
-    def unblock(self) -> None:
-        """Unblock all signals."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-    def reset(self) -> None:
-        """Set all signals to their defaults, and unblock them; in a child, before it executes a program."""
-        for number in self._changed:
-            signal.signal(number, signal.SIG_DFL)
-        self.unblock()
-
-
 def start_agent(
     argv: list[bytes],
     environment: Mapping[bytes, bytes],
@@ -122,7 +95,6 @@ def start_agent(
     stdin: int,
     output: int,
     group: AttemptGroup | None,
-    signals: ChildSignals,
 ) -> AgentProcess:
     """Fork a process that executes a program.
 
@@ -133,7 +105,6 @@ def start_agent(
         stdin: the descriptor of its input.
         output: the descriptor of its output and error output.
         group: the control group that it is to be in, if possible.
-        signals: this process's.
 
     Raises:
         StartError: no process could be made.
@@ -143,13 +114,11 @@ def start_agent(
     except OSError as error:
         raise StartError("process", error) from error
     parent = os.getpid()
-    signals.block()
     pid = None if group is None else fork_into_group(group.folder)
     has_joined = pid is not None
     try:
         pid = os.fork() if pid is None else pid
     except OSError as error:
-        signals.unblock()
         os.close(status)
         os.close(report)
         raise StartError("process", error) from error
@@ -157,10 +126,9 @@ def start_agent(
         try:
             if has_joined or (group is not None and group.join()):
                 os.write(report, _JOINED)
-            _become(argv, environment, folder, (stdin, output, report), signals, parent)
+            _become(argv, environment, folder, (stdin, output, report), parent)
         finally:
             os._exit(_EXIT_CODE)
-    signals.unblock()
     os.close(report)
     os.set_blocking(status, False)
     return AgentProcess(pid, status)
@@ -171,7 +139,6 @@ def _become(
     environment: Mapping[bytes, bytes],
     folder: bytes,
     descriptors: tuple[int, int, int],
-    signals: ChildSignals,
     parent: int,
 ) -> None:
     """Turn this process, which was just forked, into the program."""
@@ -187,7 +154,6 @@ def _become(
         os.dup2(output, 2)
         os.chdir(folder)
         part = b"c"
-        signals.reset()
         _execute(argv, environment)
     except OSError as error:
         os.write(report, part + b"%d" % (error.errno or errno.EIO))

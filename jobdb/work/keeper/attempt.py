@@ -14,7 +14,7 @@ import signal
 import time
 
 from . import frames
-from .agent_process import AgentProcess, ChildSignals, StartError, start_agent
+from .agent_process import AgentProcess, StartError, start_agent
 from .agent_tree import AgentTree
 from .capped_log import CappedLog
 from .cgroup import AttemptGroup, is_attempt_group
@@ -22,6 +22,7 @@ from .job_lock import Holder, JobLock
 from .keeper_io import KeeperIO
 from .leftovers import MARK_VARIABLE, attempt_of_mark, find_leftovers, is_running
 from .process_tree import HAS_PROC, read_process, stop_and_kill
+from .signals import Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,14 +84,13 @@ class Attempt:
         launch: dict[str, Any],
         worker: socket,
         *,
-        signals: ChildSignals,
+        signals: Signals,
         parent_group: bytes | None,
         is_subreaper: bool,
         share_lock: Callable[[int, bytes], None],
     ) -> None:
         self._launch = launch
-        self._io = KeeperIO(worker, launch["deadline"])
-        self._signals = signals
+        self._io = KeeperIO(worker, signals, launch["deadline"])
         self._lock = JobLock(launch["lock"])
         self._tree = AgentTree(self._io)
         self._parent_group = parent_group
@@ -270,6 +270,8 @@ class Attempt:
                     self._ended["contained_by"] = "cgroup"
                 if stage == "run":
                     self._io.send(frames.STARTED, agent.pid)
+                if kill_at is not None:
+                    self._tree.terminate()  # before, the signal met a process that was not yet the program
             has_ended = self._tree.status is not None and agent.fileno() < 0
             # A program that was told to end may leave processes that are still ending: they have the same grace.
             if has_ended and (kill_at is None or not self._tree.has_children):
@@ -311,7 +313,6 @@ class Attempt:
                 stdin=stdin_fd,
                 output=self._io.output_writer,
                 group=self._tree.group,
-                signals=self._signals,
             )
         finally:
             os.close(stdin_fd)

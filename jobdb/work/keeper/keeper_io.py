@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import select
-import signal
 import stat
 import time
 from contextlib import suppress
@@ -25,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket
 
+    from .signals import Signals
+
 _READ_BYTES = 65536
 _MAX_UNSENT_BYTES = 1 << 20
 _ACTIVITY_SEC = 1.0
@@ -36,57 +37,31 @@ _LONGEST_WAIT_SEC = 3600.0
 _LAST_WORDS_SEC = 2.0
 
 
-class SignalPipe:
-    """Wakes a ``poll`` when a signal arrives that this process handles."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait for."""
-        return self._read
-
-    def read(self) -> bytes:
-        """Return the numbers of the signals that have arrived since, a byte each."""
-        try:
-            return os.read(self._read, 4096)
-        except BlockingIOError:
-            return b""
-
-    def close(self) -> None:
-        """Close both ends; another pipe is expected to have taken its place."""
-        os.close(self._read)
-        os.close(self._write)
-
-
 class KeeperIO:
     """A keeper's descriptors, and what has arrived on them.
 
     Args:
         worker: the keeper's end of the socket pair.
+        signals: this process's signals.
         deadline: when the lease ends, in seconds of the boot clock.
 
     Attributes:
         is_worker_gone: whether the worker's end is closed.
         is_expired: whether the deadline has passed.
-        is_told_to_end: whether this process received SIGTERM.
         kill_asked: whether KILL arrived since `forget_requests`.
         grace: the grace of the last TERMINATE since then, in seconds; None if there was none.
         log: the attempt's log; one without a file until it is set.
     """
 
-    def __init__(self, worker: socket, deadline: float) -> None:
-        self.is_worker_gone = self.is_expired = self.is_told_to_end = self.kill_asked = False
+    def __init__(self, worker: socket, signals: Signals, deadline: float) -> None:
+        self.is_worker_gone = self.is_expired = self.kill_asked = False
         self.grace: float | None = None
         self.log = CappedLog(None, 0)
         self._worker = worker
         self._worker.setblocking(False)
         self._frames = frames.FrameReader()
         self._unsent = bytearray()
-        self._signals = SignalPipe()
+        self._signals = signals
         self._deadline = deadline
         self._timer = BootTimer()
         self._timer.set(deadline)
@@ -132,7 +107,7 @@ class KeeperIO:
     def is_claim_lost(self) -> bool:
         """Return whether the job is not this worker's any more, or soon will not be."""
         self.is_expired = self.is_expired or boottime() >= self._deadline
-        return self.is_worker_gone or self.is_expired or self.is_told_to_end
+        return self.is_worker_gone or self.is_expired or self._signals.is_told_to_end
 
     def stop_cause(self) -> str | None:
         """Return why everything is to be killed now; None if it is not."""
@@ -197,16 +172,16 @@ class KeeperIO:
         self._output = self._channel = -1
         begun = time.monotonic()
         while self._unsent and not self.is_worker_gone:
-            if self.is_told_to_end and time.monotonic() - begun > _LAST_WORDS_SEC:
+            if self._signals.is_told_to_end and time.monotonic() - begun > _LAST_WORDS_SEC:
                 break
-            self.wait(time.monotonic() + _LAST_WORDS_SEC if self.is_told_to_end else None)
+            self.wait(time.monotonic() + _LAST_WORDS_SEC if self._signals.is_told_to_end else None)
 
     def _handle(self, ready: set[int], now: float) -> None:
         if not self.is_worker_gone and self._worker.fileno() in ready:
             self._receive()
             self._flush()
-        if self._signals.fileno() in ready and signal.SIGTERM in self._signals.read():
-            self.is_told_to_end = True
+        if self._signals.fileno() in ready:
+            self._signals.drain()
         if self._output in ready:
             self._read_output(now)
         if self._channel in ready:
