@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from uuid import uuid4
 import pytest
 
 from jobdb.system.boot_clock import boottime
+from jobdb.work.keeper.cgroup import find_parent_group
 from jobdb.work.keeper.client import Keeper, KeeperServer
-from jobdb.work.keeper.messages import Blocked, Lost, Started
+from jobdb.work.keeper.messages import Blocked, Ended, Lost, Started
 from tests.support.disks import freezable_disk, frozen
 from tests.support.hostile_programs import PROGRAMS, READY, find_hostile, hostile_program
 from tests.support.keepers import Attempts, Conversation, begin, run
 from tests.support.process_marks import marked_processes, wait_until_none
+from tests.support.requirements import require
 from tests.support.waiting import wait_until
 
 # The shell would say on its error output that the sleep was terminated.
@@ -76,6 +79,26 @@ def test_what_an_ended_agent_leaves_is_killed(each_keeper_server: KeeperServer, 
     assert_nothing_is_alive(attempts, word)
     assert (ended.exit_code, ended.cause) == (9, None)
     assert ended.leftovers > 0
+
+
+@pytest.mark.parametrize("is_keeper_killed", [False, True])
+def test_a_control_group_is_removed(attempts: Attempts, is_keeper_killed: bool) -> None:
+    parent = find_parent_group()
+    require(parent, "no cgroup v2 is writable for this process")
+    with KeeperServer() as server:
+        conversation = begin(server, attempts.shell("sleep 600 & echo progress ready > $JOBDB_EVENTS; sleep 600"))
+        conversation.wait_for_line(READY)
+        agent, keeper = conversation.of_kind(Started)[0].pid, conversation.keeper.pid
+        assert parent is not None and keeper is not None
+        shown = Path(f"/proc/{agent}/cgroup").read_text()
+        group = Path(os.fsdecode(parent), os.path.basename(shown[shown.index("0::") :].splitlines()[0]))
+        assert group.name.startswith(f"jobdb-{keeper}-") and group.exists()
+        os.kill(keeper if is_keeper_killed else agent, signal.SIGKILL)
+        conversation.receive_until(lambda: conversation.keeper.has_ended)
+        wait_until(lambda: not group.exists())
+        last = conversation.messages[-1]
+        assert is_keeper_killed or (isinstance(last, Ended) and last.contained_by == "cgroup" and last.leftovers == 1)
+        conversation.keeper.close()
 
 
 def test_the_deadline_ends_the_attempt(keeper_server: KeeperServer, attempts: Attempts) -> None:
