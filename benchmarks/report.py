@@ -200,6 +200,15 @@ def headline(results: Results, drawn: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
+def _workers(folder: Path, quick: bool) -> list[str]:
+    """Return the part about the workers, from the results of their own benchmark, if it has been run."""
+    from .workers.report import summary
+    from .workers.run import load
+
+    found = load(folder, quick=quick)
+    return summary(found) if found else []
+
+
 def write(results: Results, folder: Path) -> None:
     """Write REPORT.md, headline.md and the plots; the quick plan's report has its own folder and no headline."""
     quick = results["plan"] == "quick"
@@ -219,6 +228,7 @@ def write(results: Results, folder: Path) -> None:
             *_ways(results),
             _METHOD,
             *_other_measurements(results),
+            *_workers(folder, quick),
             *_series(results),
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Iterable
@@ -17,15 +18,23 @@ def own_cpu_sec() -> float:
 
 
 def cpu_sec_of(pids: Iterable[int]) -> float:
-    """Return the CPU seconds of processes and their ended children (proc(5), stat); 0 for one that is gone."""
-    total = 0
+    """Return the CPU seconds of processes and their ended children (proc(5)); 0 for one that is gone."""
+    total = 0.0
     for pid in pids:
-        try:
+        with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += sum(int(field) for field in fields[11:15])
-    return total / _TICK
+            own, children = sum(int(one) for one in fields[11:13]), sum(int(one) for one in fields[13:15])
+            total += children / _TICK + (_exact_sec(pid) or own / _TICK)
+    return total
+
+
+def _exact_sec(pid: int) -> float:
+    """Return the CPU seconds of a process's threads in the scheduler's nanoseconds; 0 if it does not keep them."""
+    total = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            total += int((thread / "schedstat").read_text("ascii").split()[0])
+    return total / 1e9
 
 
 def with_children(pid: int) -> list[int]:

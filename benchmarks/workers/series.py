@@ -160,10 +160,10 @@ class Series:
         return spread(taken) | {"p99": taken[max(int(len(taken) * 0.99) - 1, 0)]}
 
     def waiting(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the idle shares of a processor and the delays of the starts, of the products."""
+        """Return the idle shares of a processor and the delays of the starts, of those that wait in a way of their own."""
         idle, delays = {}, {}
         for name in self._names:
-            if not PEERS[name].load().is_product:
+            if not PEERS[name].waits:
                 continue
             began = time.monotonic()
             for results, measure in ((idle, self._idle), (delays, self._delays)):

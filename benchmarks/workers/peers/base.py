@@ -81,11 +81,9 @@ class Peer(ABC):
 
     Attributes:
         server: the server it needs: "", "postgresql" or "redis".
-        is_product: True for a worker with ways of its own to wait for jobs, whose idling and delays mean something.
     """
 
     server: ClassVar[str] = ""
-    is_product: ClassVar[bool] = True
 
     def __init__(self, place: Place, slots: int) -> None:
         self.place = place
@@ -101,6 +99,9 @@ class Peer(ABC):
     @abstractmethod
     def start(self, handle: Handle) -> None:
         """Start the worker."""
+
+    def check(self) -> None:  # noqa: B027
+        """Raise if the worker has died."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -132,8 +133,6 @@ class Peer(ABC):
 class Loop(Peer):
     """A loop in threads around the verbs of a queue without a worker of its own."""
 
-    is_product: ClassVar[bool] = False
-
     def __init__(self, place: Place, slots: int) -> None:
         super().__init__(place, slots)
         self._stopping = threading.Event()
@@ -155,12 +154,15 @@ class Loop(Peer):
         for thread in self._threads:
             thread.start()
 
+    def check(self) -> None:
+        if self._errors:
+            raise self._errors[0]
+
     def stop(self) -> None:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
-        if self._errors:
-            raise self._errors[0]
+        self.check()
 
     def open_producer(self) -> None:
         raise NotImplementedError("a loop's waiting is not measured")

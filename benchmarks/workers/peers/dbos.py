@@ -22,6 +22,7 @@ _VERSION = "benchmark"
 _AHEAD = 64
 _POLL_SEC = 0.005
 _STOP_SEC = 30
+_POLLED = f", polled every {_POLL_SEC * 1000:.0f} ms"
 _SETTINGS = (
     f"worker_concurrency={_AHEAD}, max_executor_threads=8, polling every {_POLL_SEC * 1000:.0f} ms: set by us "
     "(it polls every second)"
@@ -88,7 +89,7 @@ class DbosSqlite(_Dbos):
 
     def info(self) -> PeerInfo:
         return PeerInfo(
-            label="dbos queue on SQLite" + (", WAL" if self._wal else ""),
+            label="dbos queue on SQLite" + (", WAL" if self._wal else "") + _POLLED,
             engine="SQLite",
             slots=f"threads of its executor; it takes up to {_AHEAD} ahead",
             durability="full",
@@ -124,7 +125,7 @@ class DbosPostgresql(_Dbos):
 
     def info(self) -> PeerInfo:
         return PeerInfo(
-            label="dbos queue on PostgreSQL",
+            label="dbos queue on PostgreSQL" + _POLLED,
             engine="PostgreSQL",
             slots=f"threads of its executor; it takes up to {_AHEAD} ahead",
             durability="full",

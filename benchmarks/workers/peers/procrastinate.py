@@ -97,12 +97,18 @@ class ProcrastinateWorker(Peer):
         self._thread.start()
         ready.wait()
 
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._running is None or self._running.done():
+            raise AssertionError("the worker has ended")
+
     def stop(self) -> None:
-        if self._error is None:
-            assert self._loop is not None
-            assert self._running is not None
-            self._loop.call_soon_threadsafe(self._running.cancel)
+        self.check()
+        assert self._loop is not None
+        assert self._running is not None
         assert self._thread is not None
+        self._loop.call_soon_threadsafe(self._running.cancel)
         self._thread.join(_STOP_SEC)
         if self._error is not None:
             raise self._error

@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 from importlib.metadata import version
+from multiprocessing.synchronize import Barrier
 from typing import Any, ClassVar
 
 from redis import Redis
@@ -36,10 +37,11 @@ def handle_job(number: int, text: str) -> None:
     os.write(_opened[path], _START.pack(number, time.monotonic_ns()))
 
 
-def _work(url: str, starts: str) -> None:
+def _work(url: str, starts: str, together: Barrier) -> None:
     os.environ[_FILE] = starts
     logging.getLogger("rq").setLevel(logging.ERROR)
     redis = Redis(unix_socket_path=url)
+    together.wait()  # a worker that still imports is none of the eight
     SimpleWorker([Queue("jobs", connection=redis)], connection=redis).work(logging_level="ERROR")
 
 
@@ -50,13 +52,14 @@ class RqWorkers(Peer):
         super().__init__(place, slots)
         self._starts = str(place.folder / "starts")
         self._workers: list[Any] = []
+        self._together: Any = None
         self._stopping = threading.Event()
         self._reporter: threading.Thread | None = None
         self._queue: Queue | None = None
 
     def info(self) -> PeerInfo:
         return PeerInfo(
-            label="rq SimpleWorker",
+            label="rq SimpleWorker on Redis",
             engine="Redis",
             slots="processes",
             durability="full",
@@ -93,12 +96,17 @@ class RqWorkers(Peer):
         with open(self._starts, "wb"):
             pass
         context = multiprocessing.get_context("spawn")
+        self._together = context.Barrier(self.slots)
         for _ in range(self.slots):
-            worker = context.Process(target=_work, args=(self.place.url, self._starts))
+            worker = context.Process(target=_work, args=(self.place.url, self._starts, self._together))
             worker.start()
             self._workers.append(worker)
         self._reporter = threading.Thread(target=self._report, args=(handle,), daemon=True)
         self._reporter.start()
+
+    def check(self) -> None:
+        if not all(worker.is_alive() for worker in self._workers):
+            raise AssertionError("an rq worker has died")
 
     def stop(self) -> None:
         for worker in self._workers:
