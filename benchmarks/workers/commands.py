@@ -26,7 +26,7 @@ _LIMIT_SEC = 300.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def _usage(command: list[str], environment: Mapping[str, str], stdin: str) -> dict[str, float]:
+def usage(command: list[str], environment: Mapping[str, str], stdin: str) -> dict[str, float]:
     """Run a command to its end, and all that it leaves; return the wall and CPU seconds. In a process of its own."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -61,15 +61,15 @@ class _JobdbWork:
         self._runs += 1
         folder = self._folder / f"registry-{self._runs}"
         call(_register, folder, jobs)
-        environment = os.environ | {
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBDB_")} | {
             "JOBDB_URL": f"sqlite:///{folder / 'jobs.db'}",
             "JOBDB_KEY_FILE": str(folder / "master.key"),
         }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as pip installs it, with compiled bytecode
         jobdb = str(Path(sys.executable).with_name("jobdb"))
         command = [jobdb, "work", "--agent", "benchmark", "-c", str(self._slots)]
         command += ["--log-dir", str(folder / "logs"), "--until-empty", "--", "true"]
-        found: dict[str, float] = call(_usage, command, environment, "", timeout_sec=_LIMIT_SEC + 60)
+        found: dict[str, float] = call(usage, command, environment, "", timeout_sec=_LIMIT_SEC + 60)
         completed = call(_completed, folder)
         if completed != jobs:
             raise AssertionError(f"jobdb work completed {completed} of {jobs} jobs")
@@ -99,7 +99,7 @@ def _completed(folder: Path) -> int:
 def _tool(command: list[str]) -> Callable[[int], dict[str, float]]:
     def run(jobs: int) -> dict[str, float]:
         stdin = "".join(f"{number}\n" for number in range(jobs))
-        found: dict[str, float] = call(_usage, command, dict(os.environ), stdin, timeout_sec=_LIMIT_SEC + 60)
+        found: dict[str, float] = call(usage, command, dict(os.environ), stdin, timeout_sec=_LIMIT_SEC + 60)
         return found
 
     return run

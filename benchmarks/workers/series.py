@@ -73,6 +73,7 @@ class Series:
     def _filled(self, name: str, jobs: int) -> Place:
         place = self._servers.new_place(self._server(name))
         call(tasks.prepare, name, place, jobs, timeout_sec=600)
+        self._servers.settle(place)
         return place
 
     def _guarded(self, name: str, measure: Callable[[], Any]) -> Any:
@@ -160,7 +161,7 @@ class Series:
         return spread(taken) | {"p99": taken[max(int(len(taken) * 0.99) - 1, 0)]}
 
     def waiting(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the idle shares of a processor and the delays of the starts, of those that wait in a way of their own."""
+        """Return the idle shares of a processor and the delays of starts, of the peers whose waiting is measured."""
         idle, delays = {}, {}
         for name in self._names:
             if not PEERS[name].waits:

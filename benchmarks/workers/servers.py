@@ -90,6 +90,11 @@ class Servers:
             return Place(folder, str(self._redis.socket))
         return Place(folder)
 
+    def settle(self, place: Place) -> None:
+        """Do what the server would do on its own after a while: collect the statistics of a filled database."""
+        if place.url.startswith("postgresql:"):
+            self._postgres().sql(place.folder.name.replace("-", "_"), "VACUUM ANALYZE")
+
     def remove(self, place: Place) -> None:
         if place.url.startswith("postgresql:"):
             self._postgres().drop(place.folder.name.replace("-", "_"))

@@ -19,7 +19,7 @@ from .peers import PEERS
 from .peers.base import Peer, Place
 from .recorder import Mark, Recorder
 
-_WAIT_SEC = 30.0
+_PATIENCE_SEC = 30.0
 _WARMUP_SHARE = 10
 _PAUSES_SEC = (0.02, 0.08)
 
@@ -41,7 +41,7 @@ def _read_clocks(peer: Peer, server_pid: int | None, at_ns: int) -> Mark:
     return Mark(at_ns, peer.cpu_sec(), server)
 
 
-def _check_starts(numbers: list[int], jobs: int) -> None:
+def check_starts(numbers: list[int], jobs: int) -> None:
     """Check that the jobs 0 to ``jobs`` - 1 were started once each."""
     counts = Counter(numbers)
     twice = [number for number, count in counts.items() if count > 1]
@@ -52,26 +52,28 @@ def _check_starts(numbers: list[int], jobs: int) -> None:
         )
 
 
-def _wait_for_all(peer: Peer, recorder: Recorder) -> None:
+def _wait_for_all(peer: Peer, recorder: Recorder, patience_sec: float) -> None:
     """Wait until all jobs were started, as long as the worker lives and goes on starting jobs."""
     seen = -1
     deadline = 0.0
     while not recorder.finished.wait(0.5):
         peer.check()
         if len(recorder.starts) > seen:
-            seen, deadline = len(recorder.starts), time.monotonic() + _WAIT_SEC
+            seen, deadline = len(recorder.starts), time.monotonic() + patience_sec
         elif time.monotonic() > deadline:
-            raise AssertionError(f"after {seen} starts no job was started for {_WAIT_SEC:.0f} s")
+            raise AssertionError(f"after {seen} starts no job was started for {patience_sec:g} s")
 
 
-def work_off(name: str, place: Place, jobs: int, slots: int, server_pid: int | None) -> dict[str, float]:
+def work_off(
+    name: str, place: Place, jobs: int, slots: int, server_pid: int | None, patience_sec: float = _PATIENCE_SEC
+) -> dict[str, float]:
     """Work off the waiting jobs; return the rate and the CPU time per job between the marks."""
     peer = PEERS[name].create(place, slots)
     recorder = Recorder(jobs, jobs // _WARMUP_SHARE, lambda at_ns: _read_clocks(peer, server_pid, at_ns))
     peer.start(recorder.started)
-    _wait_for_all(peer, recorder)
+    _wait_for_all(peer, recorder, patience_sec)
     peer.stop()
-    _check_starts([number for number, _ in recorder.starts], jobs)
+    check_starts([number for number, _ in recorder.starts], jobs)
     ended = peer.ended()
     if ended not in (None, jobs):
         raise AssertionError(f"{jobs} jobs were handled, {ended} ends are recorded")
@@ -115,9 +117,9 @@ def take(name: str, place: Place, slots: int, settle_sec: float, jobs: int, pipe
     peer.start(recorder.started)
     time.sleep(settle_sec)
     pipe.send("ready")
-    _wait_for_all(peer, recorder)
+    _wait_for_all(peer, recorder, _PATIENCE_SEC)
     peer.stop()
-    _check_starts([number for number, _ in recorder.starts], jobs)
+    check_starts([number for number, _ in recorder.starts], jobs)
     return dict(recorder.starts)
 
 
