@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         TokenInfo,
         Verdict,
     )
-    from .registry import Registry
+    from .registry import AsyncRegistry, Registry
 
 __version__ = "0.1.0"
 
@@ -66,6 +66,7 @@ __all__ = [
     "Acceptance",
     "AlreadyExists",
     "Arrival",
+    "AsyncRegistry",
     "AuthMode",
     "Broker",
     "Busy",
@@ -116,7 +117,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    home = {"Registry": "registry", "Vault": "crypto.vault"}.get(name)
+    home = {"AsyncRegistry": "registry", "Registry": "registry", "Vault": "crypto.vault"}.get(name)
     if home is None:
         home = "errors" if hasattr(import_module(".errors", __name__), name) else "model"
     value = getattr(import_module(f".{home}", __name__), name)

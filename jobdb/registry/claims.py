@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from ..core import arguments
 from ..system.descriptor_shortage import translate_shortage
 from .base import RegistryBase
+from .waiting import WaitForChange, waits
 
 if TYPE_CHECKING:
     from ..model import Claim, Job, Reaped
+    from .waiting import Waiting
 
 DEFAULT_LEASE_SEC = 300.0
 DEFAULT_STRIKE_LIMIT = 3
@@ -23,6 +25,7 @@ DEFAULT_STRIKE_LIMIT = 3
 class ClaimVerbs(RegistryBase):
     """The verbs for claims."""
 
+    @waits
     def claim(
         self,
         *,
@@ -32,7 +35,7 @@ class ClaimVerbs(RegistryBase):
         job_id: str | None = None,
         lease_sec: float | None = DEFAULT_LEASE_SEC,
         wait_sec: float = 0,
-    ) -> Claim | None:
+    ) -> Waiting[Claim | None]:
         """Claim the next pending job: highest priority first, then the oldest.
 
         Args:
@@ -74,7 +77,7 @@ class ClaimVerbs(RegistryBase):
             left = deadline - time.monotonic()
             if claim is not None or left <= 0:
                 return claim
-            self.store.wait_for_change(seen, left)
+            yield WaitForChange(seen, left)
 
     def renew(self, job_id: str, *, attempt: int, lease_sec: float = DEFAULT_LEASE_SEC) -> Claim:
         """Renew the lease of a claim.
