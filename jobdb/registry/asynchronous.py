@@ -14,7 +14,6 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
@@ -24,7 +23,7 @@ from .change_watcher import ChangeWatcher
 from .claims import ClaimVerbs
 from .registry import Registry
 from .tokens import Tokens
-from .verb_threads import VerbThreads, ended
+from .verb_threads import LOGGER, VerbThreads, ended
 from .waiting import Done, WaitForChange, Waiting, advance, pages_of, steps_of
 
 if TYPE_CHECKING:
@@ -179,8 +178,18 @@ def _release(registry: ClaimVerbs, claim: Claim | None) -> None:
     """Release a claim that its task has not received."""
     if claim is None:
         return
-    with suppress(StaleAttempt):  # it was cancelled, or returned by a reaper, meanwhile
+    try:
         registry.release(claim.job_id, attempt=claim.attempt)
+    except StaleAttempt:
+        pass  # it has ended, or has been returned by a reaper, meanwhile
+    except Exception:
+        LOGGER.exception(
+            "job %s was claimed for a task that was cancelled, and could not be released: it stays claimed until its "
+            "lease ends, or until 'registry.release(%r, attempt=%d)'",
+            claim.job_id,
+            claim.job_id,
+            claim.attempt,
+        )
 
 
 class AsyncTokens(ThreadBacked[Tokens]):

@@ -29,8 +29,8 @@ _LONGEST_WAIT_SEC = 60.0
 _LINGER_SEC = 0.05
 """The time for which the thread stays when nobody waits: a task that has been woken mostly waits again at once."""
 _PAUSE_PER_TASK_SEC, _LONGEST_PAUSE_SEC = 0.0002, 0.25
-"""The time for which further changes go unnoticed after each task that was woken: a look costs about a fifth of that, so
-that hundreds of tasks which wait beside hundreds of commits a second do not occupy a processor with looking."""
+"""The time for which further changes go unnoticed, per task that was woken. A look costs about a fifth of that, so that
+hundreds of tasks which wait beside hundreds of commits a second do not occupy a processor with looking."""
 
 
 class _Waiter:
