@@ -13,9 +13,11 @@ from ..core import arguments
 from ..core.protocol import MAX_DETAIL_CHARS
 from ..system.descriptor_shortage import translate_shortage
 from .base import RegistryBase
+from .waiting import WaitForChange, waits
 
 if TYPE_CHECKING:
     from ..model import Claim, Job, Reaped
+    from .waiting import Waiting
 
 DEFAULT_LEASE_SEC = 300.0
 DEFAULT_STRIKE_LIMIT = 3
@@ -24,6 +26,7 @@ DEFAULT_STRIKE_LIMIT = 3
 class ClaimVerbs(RegistryBase):
     """The verbs for claims."""
 
+    @waits
     def claim(
         self,
         *,
@@ -33,7 +36,7 @@ class ClaimVerbs(RegistryBase):
         job_id: str | None = None,
         lease_sec: float | None = DEFAULT_LEASE_SEC,
         wait_sec: float = 0,
-    ) -> Claim | None:
+    ) -> Waiting[Claim | None]:
         """Claim the next ready job: highest priority first, then the oldest.
 
         A job is ready when it is pending and due. A job whose lease has expired is returned to the queue first, as
@@ -78,7 +81,7 @@ class ClaimVerbs(RegistryBase):
             left = deadline - time.monotonic()
             if claim is not None or left <= 0:
                 return claim
-            self.store.wait_for_change(seen, left)
+            yield WaitForChange(seen, left)
 
     def renew(self, job_id: str, *, attempt: int | None = None, lease_sec: float = DEFAULT_LEASE_SEC) -> Claim:
         """Renew the lease of a claim.
