@@ -28,7 +28,7 @@ from ..errors import (
     Unavailable,
     UnknownJob,
 )
-from ..model import EventKind, GiveBack, JobStatus, NewEvent
+from ..model import EventKind, GiveBack, JobStatus, NewEvent, WorkBatch
 from ..system.boot_clock import boot_time
 from ..system.interrupt_safe_flag import Flag
 from .cancellation import CancellationToken, WorkCancelled
@@ -240,7 +240,12 @@ class Working:
             limit=1,
             data=data or {},
         )
-        self._insist(lambda: self._registry.give_back(given))
+        self._insist(lambda: self._return(given))
+
+    def _return(self, given: GiveBack) -> None:
+        batch = WorkBatch(worker_id=self._claim.worker[:64] or "-", give_back=(given,))
+        for refusal in self._registry.work_batch(batch).refused.values():
+            raise refusal
 
     def _insist(self, record: Callable[[], object]) -> None:
         """Record an outcome; try again while the database cannot be reached, until the claim's deadline."""

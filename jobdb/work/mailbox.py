@@ -61,16 +61,12 @@ Message = Heard | Running | Alive | Remark | Finished
 
 
 class Mailbox:
-    """The dispatcher's messages.
-
-    Attributes:
-        database_changed: the database may have changed since the dispatcher reset this.
-    """
+    """The dispatcher's messages."""
 
     def __init__(self) -> None:
         self._messages: deque[Message] = deque()
         self._wake = Flag()
-        self.database_changed = True
+        self._has_changed = True
 
     def post(self, message: Message) -> None:
         """Add a message and wake the dispatcher."""
@@ -79,7 +75,7 @@ class Mailbox:
 
     def note_change(self) -> None:
         """Tell the dispatcher that the database has changed."""
-        self.database_changed = True
+        self._has_changed = True
         self._wake.set()
 
     def wake(self) -> None:
@@ -93,6 +89,13 @@ class Mailbox:
         while self._messages:
             taken.append(self._messages.popleft())
         return taken
+
+    def take_change(self) -> bool:
+        """Return whether the database may have changed since the last call."""
+        if not self._has_changed:
+            return False
+        self._has_changed = False  # a change that is noted right now is part of this answer
+        return True
 
     def wait(self, timeout_sec: float) -> None:
         """Wait until somebody wakes the dispatcher, or for ``timeout_sec``."""

@@ -37,6 +37,11 @@ class StopCause(StrEnum):
         """True if the job is no longer this attempt's, so that nothing is recorded."""
         return self in (StopCause.CANCELLED, StopCause.ENDED, StopCause.TAKEN_OVER)
 
+    @property
+    def ends_renewal(self) -> bool:
+        """True if the claim is not renewed any more."""
+        return self.claim_is_gone or self is StopCause.DEADLINE
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:
@@ -129,25 +134,27 @@ def ending(job_id: str, attempt: int, strikes: int, report: Report, stop: Stop |
     if cause is not None and cause.claim_is_gone:
         return None
     if stop is not None and cause in (StopCause.TIMEOUT, StopCause.IDLE):
-        data = {**getattr(report, "data", {}), "reason": cause.value}
-        return _failure(job_id, attempt, strikes, stop.reason, data)
-    match report:
-        case Succeeded(detail=detail, data=data):
-            return NewEvent(job_id=job_id, event=EventKind.COMPLETED, detail=detail, data=data, attempt=attempt)
-        case Deferred(reason=reason, delay_sec=delay_sec, data=data):
-            return GiveBack(job_id=job_id, attempt=attempt, reason=reason, delay_sec=delay_sec, data=data)
-        case NotStarted(reason=reason, delay_sec=delay_sec):
-            return GiveBack(job_id=job_id, attempt=attempt, reason=reason, delay_sec=delay_sec)
+        return _failure(job_id, attempt, strikes, stop.reason, {**_data(report), "reason": cause.value})
+    if isinstance(report, Succeeded):
+        return NewEvent(
+            job_id=job_id, event=EventKind.COMPLETED, detail=report.detail, data=report.data, attempt=attempt
+        )
+    if isinstance(report, Deferred | NotStarted):
+        return GiveBack(
+            job_id=job_id, attempt=attempt, reason=report.reason, delay_sec=report.delay_sec, data=_data(report)
+        )
     if stop is not None and cause is StopCause.DRAIN:
         return GiveBack(job_id=job_id, attempt=attempt, reason=stop.reason)
     if stop is not None:  # the lease: it ran out like that of a worker that died
-        return _strike(job_id, attempt, stop.reason, getattr(report, "data", {}))
-    match report:
-        case Failed(reason=reason, data=data):
-            return _failure(job_id, attempt, strikes, reason, data)
-        case Vanished(reason=reason, data=data):
-            return _strike(job_id, attempt, reason, data)
-    return _strike(job_id, attempt, "it was stopped by somebody else", {})
+        return _strike(job_id, attempt, stop.reason, _data(report))
+    if isinstance(report, Failed):
+        return _failure(job_id, attempt, strikes, report.reason, report.data)
+    reason = report.reason if isinstance(report, Vanished) else "it was stopped by somebody else"
+    return _strike(job_id, attempt, reason, _data(report))
+
+
+def _data(report: Report) -> Mapping[str, Any]:
+    return {} if isinstance(report, NotStarted) else report.data
 
 
 def _failure(job_id: str, attempt: int, strikes: int, reason: str, data: Mapping[str, Any]) -> GiveBack:

@@ -7,7 +7,7 @@ thread. No method blocks for long: a runner reports through the mailbox.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +57,7 @@ class RunnerUnusable(Exception):
         self.exit_code = exit_code
 
 
+@runtime_checkable
 class Runner(Protocol):
     """Runs attempts.
 

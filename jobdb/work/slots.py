@@ -33,7 +33,7 @@ class Slot:
         started_at: when it began; its ``timeout_sec`` counts from then.
         stop: why it is being stopped; None if it is not.
         stopped_at: when that was decided.
-        unwritten: how many of its events are not recorded yet.
+        ended_at: when nothing of it ran any more; None before.
     """
 
     def __init__(self, claim: Claim, *, asked_at: float, lease_sec: float) -> None:
@@ -42,7 +42,7 @@ class Slot:
         self.started_at = asked_at
         self.stop: Stop | None = None
         self.stopped_at = 0.0
-        self.unwritten = 0
+        self.ended_at: float | None = None
         self._sign_at = asked_at
         self._question_is_open = False
         self.renewed(asked_at, lease_sec)
@@ -55,7 +55,7 @@ class Slot:
     @property
     def holds_claim(self) -> bool:
         """True if the claim is to be renewed: it is not known to be gone."""
-        return self.stop is None or not (self.stop.cause.claim_is_gone or self.stop.cause is StopCause.DEADLINE)
+        return self.stop is None or not self.stop.cause.ends_renewal
 
     def note_sign(self, now: float) -> None:
         """Note a sign of life: output, or a line on the channel."""
