@@ -1,7 +1,7 @@
 """The ``wait`` command, and the exit codes for how a job ended, which subscribe uses too.
 
-Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the registry, and ``artifacts`` for
-``--check-artifacts``.
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the registry, and
+``jobdb.work.artifacts`` for ``--check-artifacts``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def wait(
 
 
 def _check_artifacts(job: Job, folder: str) -> int:
-    from .artifacts import missing_artifacts
+    from jobdb.work.artifacts import missing_artifacts
 
     missing = missing_artifacts(folder, job.expected_artifacts)
     for path, fault in missing:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..system.boot_clock import boot_time
+from ..system.boot_clock import boottime
 from ..system.interrupt_safe_flag import Flag
 
 DEADLINE_REASON = "the lease of the claim ran out before it was renewed"
@@ -46,7 +46,7 @@ class CancellationToken:
 
     __slots__ = ("_clock", "_deadline", "_wake", "lost", "reason", "told")
 
-    def __init__(self, deadline: float, *, clock: Callable[[], float] = boot_time) -> None:
+    def __init__(self, deadline: float, *, clock: Callable[[], float] = boottime) -> None:
         self._deadline = deadline
         self._clock = clock
         self._wake = Flag()

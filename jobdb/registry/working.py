@@ -29,7 +29,7 @@ from ..errors import (
     UnknownJob,
 )
 from ..model import EventKind, GiveBack, JobStatus, NewEvent, WorkBatch
-from ..system.boot_clock import boot_time
+from ..system.boot_clock import boottime
 from ..system.interrupt_safe_flag import Flag
 from .cancellation import CancellationToken, WorkCancelled
 
@@ -269,7 +269,7 @@ class Working:
     # -- the heartbeat
 
     def _renew(self) -> None:
-        asked_at = boot_time()
+        asked_at = boottime()
         self._registry.renew(self._claim.job_id, attempt=self._claim.attempt, lease_sec=self._lease_sec)
         self._token.extend(lease_times.deadline(asked_at, self._lease_sec))
         self._renew_at = lease_times.renewal_due(asked_at, self._lease_sec)
@@ -279,7 +279,7 @@ class Working:
         pause_sec = min(_CHECK_SEC, self._lease_sec / 6)
         while not self._done.wait(pause_sec) and not self._token.check():
             try:
-                if boot_time() >= self._renew_at:
+                if boottime() >= self._renew_at:
                     self._renew()
                 else:
                     self._check_claim()

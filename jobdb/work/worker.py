@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from ..core import arguments
 from ..engines.identity import read_identity
 from ..errors import InvalidInput, JobdbError
-from ..system.boot_clock import boot_time
+from ..system.boot_clock import boottime
 from . import transitions
 from .dispatcher import Dispatcher
 from .host import default_worker_name, describe_worker
@@ -160,7 +160,7 @@ class Worker:
             settings=self._settings,
             info=self._info,
             report=self._report,
-            clock=boot_time,
+            clock=boottime,
         )
         watcher = Watcher(self._registry.store, self._mailbox)
         self._report(
@@ -175,7 +175,7 @@ class Worker:
                     url=url_for_children(self._registry.url),
                     worker=self.name,
                     worker_id=self.worker_id,
-                    clock=boot_time,
+                    clock=boottime,
                 )
             )
             watcher.start()
@@ -209,7 +209,7 @@ class Worker:
                 due = dispatcher.round()
                 if dispatcher.is_done:
                     return
-                left = due - boot_time()
+                left = due - boottime()
                 if left > 0:
                     self._mailbox.wait(min(left, _LONGEST_WAIT_SEC))
         except JobdbError:
