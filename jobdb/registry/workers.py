@@ -32,8 +32,7 @@ if TYPE_CHECKING:
         WorkerRecord,
         WorkResult,
     )
-    from .registry import Registry
-    from .working import Working
+    from .working import Verbs, Working
 
 MAX_SLOTS = 10_000
 
@@ -170,7 +169,7 @@ class WorkerVerbs(RegistryBase):
 
         if not isinstance(claim, model.Claim):
             raise InvalidInput(f"a claim to work on must be a Claim, not {arguments.shown(claim)}")
-        return Working(cast("Registry", self), claim, arguments.seconds_as_ms("lease_sec", lease_sec) / 1000)
+        return Working(cast("Verbs", self), claim, arguments.seconds_as_ms("lease_sec", lease_sec) / 1000)
 
     @translate_shortage
     def return_jobs_of_dead_workers(self, info: WorkerInfo, *, dead: Sequence[str] = ()) -> list[Reaped]:

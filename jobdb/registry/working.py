@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..core import arguments, lease_times
 from ..core.outcomes import describe_exception
@@ -34,10 +34,10 @@ from ..system.interrupt_safe_flag import Flag
 from .cancellation import CancellationToken, WorkCancelled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
-    from ..model import Claim, Job
-    from .registry import Registry
+    from ..model import AttemptKey, Claim, Event, Job, WorkResult
 
     Outcome = Literal["completed", "failed", "returned", "lost"]
     Publish = Callable[[NewEvent], object]
@@ -46,6 +46,26 @@ DEFAULT_WORK_LEASE_SEC = 60.0
 _CHECK_SEC = 0.4
 """How often the heartbeat asks whether the claim still stands."""
 _RETRY_SEC = 0.2
+
+
+class Verbs(Protocol):
+    """The verbs of :class:`Registry` that keep and end a claim."""
+
+    def renew(self, job_id: str, *, attempt: int | None = None, lease_sec: float = ...) -> Claim: ...
+
+    def claim_states(self, keys: Sequence[AttemptKey]) -> dict[AttemptKey, JobStatus | None]: ...
+
+    def publish(
+        self,
+        job_id: str,
+        event: EventKind,
+        *,
+        detail: str = "",
+        data: Mapping[str, Any] | None = None,
+        attempt: int | None = None,
+    ) -> Event: ...
+
+    def work_batch(self, batch: WorkBatch) -> WorkResult: ...
 
 
 class RetryLater(Exception):
@@ -176,7 +196,7 @@ class Working:
         outcome: "completed", "failed" (a try was used up), "returned" or "lost", once the block has ended.
     """
 
-    def __init__(self, registry: Registry, claim: Claim, lease_sec: float) -> None:
+    def __init__(self, registry: Verbs, claim: Claim, lease_sec: float) -> None:
         self._registry = registry
         self._claim = claim
         self._lease_sec = lease_sec
@@ -216,7 +236,9 @@ class Working:
             return "lost"
         if error is None:
             detail, data = self._work.result
-            self._insist(lambda: self._registry.complete(job_id, attempt=attempt, detail=detail, data=data))
+            self._insist(
+                lambda: self._registry.publish(job_id, EventKind.COMPLETED, detail=detail, data=data, attempt=attempt)
+            )
             return "completed"
         if isinstance(error, RetryLater):
             self._give_back(error.reason, delay_sec=error.delay_sec)
