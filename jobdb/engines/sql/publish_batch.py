@@ -6,6 +6,7 @@ transaction.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.lifecycle import next_status
@@ -150,11 +151,12 @@ class PublishBatch:
         recorded, rows, deliveries = [], [], []
         now = tx.now_ms
         timestamp = wire_timestamp(now)
+        states = self._read_states(events)
         for new in events:
             try:
                 job = jobs.get(new.job_id)
                 if job is None:
-                    job = jobs[new.job_id] = self._load(new.job_id)
+                    job = jobs[new.job_id] = self._load(new.job_id, states)
                 wire = job.sign(new, timestamp)
             except JobdbError as error:
                 if refused is None:
@@ -174,11 +176,20 @@ class PublishBatch:
         """Return the state of a job of the batch after its events; None if it has ended."""
         return self._jobs[job_id].job_version
 
-    def _load(self, job_id: str) -> _PublishState:
-        row = self._tx.one(EVENTS.publish_state, job_id=job_id)
-        if row is None:
+    def _read_states(self, events: Sequence[NewEvent]) -> dict[str, _PublishRow]:
+        """Return the states of the events' jobs, read in one statement."""
+        job_ids = {event.job_id for event in events} - self._jobs.keys()
+        if len(job_ids) == 1:
+            (job_id,) = job_ids
+            row = self._tx.one(EVENTS.publish_state, job_id=job_id)
+            return {} if row is None else {job_id: _PublishRow._make(row)}
+        rows = self._tx.all(EVENTS.publish_states, job_ids=json.dumps(sorted(job_ids))) if job_ids else ()
+        return {job_id: _PublishRow._make(row) for *row, job_id in rows}
+
+    def _load(self, job_id: str, states: dict[str, _PublishRow]) -> _PublishState:
+        found = states.get(job_id)
+        if found is None:
             raise UnknownJob(job_id)
-        found = _PublishRow._make(row)
         token = None
         if found.kid and found.revoked_ms is None and found.sealed is not None:
             token = self._vault.unseal(found.sealed, bound_to=token_binding(job_id, found.kid))
