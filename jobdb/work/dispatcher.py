@@ -99,6 +99,8 @@ class Dispatcher:
         if self._mailbox.take_change():
             self._claims.note_change()
             self._states.note_change()
+        if self._records.take_due(self._clock()):
+            self._claims.note_change()
         self._stop_overdue()
         if self._drain_until is not None:
             self._hurry_drain(self._drain_until)
@@ -137,7 +139,7 @@ class Dispatcher:
         if self._asked_about():
             database.append(self._states.next_ask())
         if self._wanted() > 0:
-            database.append(self._claims.next_ask())
+            database.append(min(self._claims.next_ask(), self._records.next_due()))
         if self._records.has_work:
             database.append(self._clock())
         return min([*times, max(min(database), self._retry.until)])

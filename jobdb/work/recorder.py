@@ -8,6 +8,7 @@ what was refused, or by an earlier call whose answer was lost. So the state of t
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING
 
 from ..model import EventKind, GiveBack, JobStatus, NewEvent
@@ -46,6 +47,7 @@ class Recorder:
         self._ended: dict[Key, Slot] = {}  # nothing of them runs any more, and their end is not recorded yet
         self._doubts: dict[Key, tuple[Ending, JobdbError]] = {}
         self._delayed: dict[str, float] = {}  # jobs given back with a delay, and when they are due
+        self._dues: list[float] = []  # a heap of the times at which to ask for them
         self.tally = Tally()
 
     # -- what is to be written
@@ -159,6 +161,7 @@ class Recorder:
             )
             return
         self._delayed[job_id] = self._clock() + end.delay_sec
+        heapq.heappush(self._dues, self._delayed[job_id])
         self._report(
             transitions.Returned(
                 job_id=job_id,
@@ -180,6 +183,18 @@ class Recorder:
         """Note that a job was claimed: it is not waited for."""
         self.tally["claimed"] += 1
         self._delayed.pop(job_id, None)
+
+    def take_due(self, now: float) -> bool:
+        """Return whether a job that was given back has become due since the last call."""
+        found = False
+        while self._dues and self._dues[0] <= now:
+            heapq.heappop(self._dues)
+            found = True
+        return found
+
+    def next_due(self) -> float:
+        """Return when `take_due` will next return True."""
+        return self._dues[0] if self._dues else float("inf")
 
     def forget_due(self, now: float) -> None:
         """Forget the jobs that were due a while ago: others have them."""

@@ -9,10 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from ..core.publishable import why_unpublishable
+from ..errors import InvalidInput
+from ..model import EventKind
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..model import Claim
+    from ..model import Claim, NewEvent
     from .mailbox import Mailbox
     from .outcomes import Stop
     from .slots import Key
@@ -100,3 +104,14 @@ class Runner(Protocol):
     def close(self) -> None:
         """End: nothing of any attempt runs afterwards, as far as the runner can see to that."""
         ...
+
+
+def require_publishable(event: NewEvent) -> None:
+    """Refuse an event that could not be published later.
+
+    Raises:
+        InvalidInput: it could not.
+    """
+    problem = why_unpublishable(EventKind(event.event), event.detail, event.data)
+    if problem is not None:
+        raise InvalidInput(problem)

@@ -12,14 +12,11 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from ..core.publishable import why_unpublishable
-from ..errors import InvalidInput
-from ..model import EventKind
 from ..registry.cancellation import CancellationToken
 from ..registry.working import Work
 from .handlers import call_handler
 from .mailbox import Finished, Heard, Running
-from .runner import MOST_UNWRITTEN, RunnerContext
+from .runner import MOST_UNWRITTEN, RunnerContext, require_publishable
 
 if TYPE_CHECKING:
     from ..model import Claim, NewEvent
@@ -124,14 +121,3 @@ class ThreadRunner:
             time.sleep(_BACK_PRESSURE_SEC)
         attempt.sent += 1
         self._context.mailbox.post(Heard(attempt.key, event))
-
-
-def require_publishable(event: NewEvent) -> None:
-    """Refuse an event that could not be published later.
-
-    Raises:
-        InvalidInput: it could not.
-    """
-    problem = why_unpublishable(EventKind(event.event), event.detail, event.data)
-    if problem is not None:
-        raise InvalidInput(problem)

@@ -41,9 +41,10 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; return once it has ended."""
+        """End the thread, if it was started; return once it has ended."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         seen: int | None = None

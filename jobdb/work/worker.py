@@ -179,14 +179,12 @@ class Worker:
                 )
             )
             watcher.start()
-            try:
-                self._work(dispatcher)
-            finally:
-                watcher.stop()
+            self._work(dispatcher)
         finally:
             self._runner.close()
             with suppress(JobdbError):
-                self._registry.remove_worker(self.worker_id)
+                self._registry.remove_worker(self.worker_id)  # a change: it also ends the watcher's wait
+            watcher.stop()
             summary = dispatcher.records.tally.summary(dispatcher.exit_code)
             self._report(
                 transitions.WorkerEnded(
