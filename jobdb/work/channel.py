@@ -34,6 +34,9 @@ from ..system.terminal import sanitize
 MAX_LINE_BYTES = MAX_PAYLOAD_BYTES
 """The longest line, without its line feed."""
 
+CUT_LINE_MARK = b"\0"
+"""The first byte of the line that the keeper sends in place of one that was too long."""
+
 RESERVED_NAMES = ("attempt", "hmac_kid", "hmac_sig")
 """The names in ``data`` that the registry sets itself."""
 
@@ -116,6 +119,8 @@ def parse_line(line: bytes) -> ChannelEvent | InvalidLine | None:
     stripped = line.strip(_BLANKS)
     if not stripped:
         return None
+    if stripped.startswith(CUT_LINE_MARK):
+        return InvalidLine(_beginning(stripped[len(CUT_LINE_MARK) :]), f"it is longer than {MAX_LINE_BYTES} bytes")
     try:
         event = _parse(stripped)
         _check(event)

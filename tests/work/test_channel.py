@@ -169,6 +169,12 @@ def test_an_invalid_line_is_shown_shortened_and_harmless() -> None:
     assert parsed.text.startswith("\\x1b[31mred \\xff xxx") and parsed.text.endswith("…") and len(parsed.text) < 130
 
 
+def test_a_line_that_the_keeper_has_cut_is_invalid() -> None:
+    parsed = parse_line(b"\0a line of 300000 bytes, which is too long: progress xxx\n")
+    assert isinstance(parsed, InvalidLine) and "longer than" in parsed.reason
+    assert parsed.text == "a line of 300000 bytes, which is too long: progress xxx"
+
+
 @given(st.integers(0, 600))
 def test_the_largest_event_of_the_channel_can_be_published(shorter: int) -> None:
     line = b'{"event":"progress","data":{"x":"' + b"x" * (MAX_PAYLOAD_BYTES - 200 - shorter) + b'"}}'

@@ -61,8 +61,18 @@ class _PublishState:
     )
 
     def __init__(self, row: _PublishRow, token: str | None) -> None:
-        self.job, status, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed = row[:7]
-        self.worker, self.lease_until_ms = row.worker, row.lease_until_ms
+        (
+            self.job,
+            status,
+            self.last_seq,
+            self.attempt,
+            self.has_broker,
+            self.kid,
+            self.sealed,
+            _revoked_ms,
+            self.worker,
+            self.lease_until_ms,
+        ) = row
         self.status = STATUSES[status]
         self.token = token
         self.updates = JobUpdates()
@@ -151,7 +161,7 @@ class PublishBatch:
         recorded, rows, deliveries = [], [], []
         now = tx.now_ms
         timestamp = wire_timestamp(now)
-        states = self._read_states(events)
+        states = self._read_states(events) if len(events) > 1 else {}
         for new in events:
             try:
                 job = jobs.get(new.job_id)
@@ -177,19 +187,21 @@ class PublishBatch:
         return self._jobs[job_id].job_version
 
     def _read_states(self, events: Sequence[NewEvent]) -> dict[str, _PublishRow]:
-        """Return the states of the events' jobs, read in one statement."""
+        """Return the states of the events' jobs that are not known yet, read in one statement."""
         job_ids = {event.job_id for event in events} - self._jobs.keys()
-        if len(job_ids) == 1:
-            (job_id,) = job_ids
-            row = self._tx.one(EVENTS.publish_state, job_id=job_id)
-            return {} if row is None else {job_id: _PublishRow._make(row)}
-        rows = self._tx.all(EVENTS.publish_states, job_ids=json.dumps(sorted(job_ids))) if job_ids else ()
+        if len(job_ids) < 2:
+            return {}
+        rows = self._tx.all(EVENTS.publish_states, job_ids=json.dumps(sorted(job_ids)))
         return {job_id: _PublishRow._make(row) for *row, job_id in rows}
 
-    def _load(self, job_id: str, states: dict[str, _PublishRow]) -> _PublishState:
-        found = states.get(job_id)
-        if found is None:
+    def _read_state(self, job_id: str) -> _PublishRow:
+        row = self._tx.one(EVENTS.publish_state, job_id=job_id)
+        if row is None:
             raise UnknownJob(job_id)
+        return _PublishRow._make(row)
+
+    def _load(self, job_id: str, states: dict[str, _PublishRow]) -> _PublishState:
+        found = states.get(job_id) or self._read_state(job_id)
         token = None
         if found.kid and found.revoked_ms is None and found.sealed is not None:
             token = self._vault.unseal(found.sealed, bound_to=token_binding(job_id, found.kid))
