@@ -41,8 +41,8 @@ class _TimerSpec(ctypes.Structure):
 class BootTimer:
     """A time on the boot clock that a ``poll`` can wait for.
 
-    A timeout of ``poll`` counts monotonic time, and so does not end while the machine is suspended. Where the system has
-    no timer for the boot clock, `longest_wait` limits each wait instead.
+    A timeout of ``poll`` counts monotonic time, and so does not end while the machine is suspended. Where the system
+    has no timer for the boot clock, `longest_wait` limits each wait instead.
     """
 
     def __init__(self) -> None:
