@@ -63,7 +63,7 @@ def events(
     if not shown:
         print_hint(f"no events yet; 'jobdb events {job} --follow' waits for them", ctx)
         return
-    print_table(("SEQ", "TIME", "EVENT", "TRY", "DETAIL"), [_row(event) for event in shown], wide="DETAIL")
+    print_table(("SEQ", "TIME", "EVENT", "ATTEMPT", "DETAIL"), [_row(event) for event in shown], wide="DETAIL")
 
 
 def _stream(registry: Registry, job_id: str, after: int, *, follow: bool, wire: bool, as_json: bool) -> None:
