@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .crypto.vault import Vault
     from .errors import (
         AlreadyExists,
+        AttemptRequired,
         Busy,
         DatabaseMissing,
         DatabaseReplaced,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .model import (
         Acceptance,
         Arrival,
+        Attempt,
         AuthMode,
         Broker,
         Claim,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         Event,
         EventKind,
         EventName,
+        GiveBack,
         Job,
         JobStatus,
         NewEvent,
@@ -57,8 +60,12 @@ if TYPE_CHECKING:
         Subscription,
         TokenInfo,
         Verdict,
+        WorkBatch,
+        WorkerInfo,
+        WorkerRecord,
+        WorkResult,
     )
-    from .registry import Registry
+    from .registry import AsyncRegistry, Registry
 
 __version__ = "0.1.0"
 
@@ -66,6 +73,9 @@ __all__ = [
     "Acceptance",
     "AlreadyExists",
     "Arrival",
+    "AsyncRegistry",
+    "Attempt",
+    "AttemptRequired",
     "AuthMode",
     "Broker",
     "Busy",
@@ -77,6 +87,7 @@ __all__ = [
     "EventKind",
     "EventName",
     "ForkedRegistry",
+    "GiveBack",
     "IllegalTransition",
     "InvalidInput",
     "Job",
@@ -108,6 +119,10 @@ __all__ = [
     "Unusable",
     "Vault",
     "Verdict",
+    "WorkBatch",
+    "WorkResult",
+    "WorkerInfo",
+    "WorkerRecord",
 ]
 
 
@@ -116,7 +131,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    home = {"Registry": "registry", "Vault": "crypto.vault"}.get(name)
+    home = {"AsyncRegistry": "registry", "Registry": "registry", "Vault": "crypto.vault"}.get(name)
     if home is None:
         home = "errors" if hasattr(import_module(".errors", __name__), name) else "model"
     value = getattr(import_module(f".{home}", __name__), name)

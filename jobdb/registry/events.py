@@ -14,6 +14,7 @@ from ..core.protocol import MAX_DETAIL_CHARS, MAX_SEQ
 from ..errors import InvalidInput
 from ..system.descriptor_shortage import translate_shortage
 from .base import RegistryBase
+from .waiting import paged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -40,8 +41,8 @@ class EventVerbs(RegistryBase):
             event: "started", "progress", "permission_required", "completed" or "error".
             detail: a sentence for people, up to 65,536 characters.
             data: further facts, JSON-serializable.
-            attempt: the attempt of the claim that it belongs to. If None, it belongs to the current claim, whoever
-                holds it: the call is not fenced.
+            attempt: the attempt of the claim that it belongs to. A job that is held under a lease demands it. Without a
+                lease, None means the current claim, whoever holds it: the call is not fenced.
 
         Returns:
             The event; its ``payload`` is its wire form.
@@ -51,6 +52,7 @@ class EventVerbs(RegistryBase):
             UnknownJob: there is no job with that id.
             IllegalTransition: the job has ended.
             StaleAttempt: the claim was taken over or released.
+            AttemptRequired: the job is held under a lease, and ``attempt`` is None.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -59,7 +61,7 @@ class EventVerbs(RegistryBase):
             >>> event.seq, event.event, event.data["pct"]
             (1, <EventKind.PROGRESS: 'progress'>, 10)
         """
-        checked = _checked_event(job_id, event, detail, {} if data is None else data, attempt)
+        checked = checked_event(job_id, event, detail, {} if data is None else data, attempt)
         return self.engine.publish([checked])[0]
 
     def publish_many(self, events: Iterable[NewEvent]) -> list[Event]:
@@ -89,7 +91,7 @@ class EventVerbs(RegistryBase):
         for event in arguments.items("events", events, of="NewEvent"):
             if not isinstance(event, model.NewEvent):
                 raise InvalidInput(f"an event to publish must be a NewEvent, not {type(event).__name__}")
-            checked.append(_checked_event(event.job_id, event.event, event.detail, event.data, event.attempt))
+            checked.append(checked_event(event.job_id, event.event, event.detail, event.data, event.attempt))
         return self.engine.publish(checked) if checked else []
 
     @translate_shortage
@@ -157,7 +159,8 @@ class EventVerbs(RegistryBase):
         after = arguments.integer("after", after, least=0, most=2**53)
         return self._page_of_events(arguments.job_id(job_id), after, arguments.page_limit(limit))
 
-    def all_events(self, job_id: str, *, after: int = 0, page_size: int = 100) -> Iterator[Event]:
+    @paged
+    def all_events(self, job_id: str, *, after: int = 0, page_size: int = 100) -> Iterator[Page[Event, int]]:
         """Iterate over all events of a job, in order, reading one page at a time to bound memory.
 
         The iteration ends after the last recorded event; :meth:`subscribe` waits for further ones.
@@ -181,10 +184,10 @@ class EventVerbs(RegistryBase):
         job_id = arguments.job_id(job_id)
         limit = arguments.page_limit(page_size, name="page_size")
         page = self._page_of_events(job_id, after, limit)
-        yield from page
+        yield page
         while page.has_more:
             page = self._page_of_events(job_id, page[-1].seq, limit)
-            yield from page
+            yield page
 
     def _page_of_events(self, job_id: str, after: int, limit: int) -> Page[Event, int]:
         found = self.engine.events(job_id, after=after, limit=limit + 1)
@@ -195,7 +198,7 @@ def _seq_of(event: Event) -> int:
     return event.seq
 
 
-def _checked_event(job_id: object, event: object, detail: object, data: object, attempt: object) -> NewEvent:
+def checked_event(job_id: object, event: object, detail: object, data: object, attempt: object) -> NewEvent:
     if type(data) is not dict:
         data = arguments.mapping("data", data)
     return model.NewEvent(
