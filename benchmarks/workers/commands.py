@@ -24,6 +24,7 @@ from .processes import call
 
 _LIMIT_SEC = 300.0
 _PR_SET_CHILD_SUBREAPER = 36
+_JOBDB = str(Path(sys.executable).with_name("jobdb"))
 
 
 def usage(command: list[str], environment: Mapping[str, str], stdin: str) -> dict[str, float]:
@@ -66,8 +67,7 @@ class _JobdbWork:
             "JOBDB_KEY_FILE": str(folder / "master.key"),
         }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as pip installs it, with compiled bytecode
-        jobdb = str(Path(sys.executable).with_name("jobdb"))
-        command = [jobdb, "work", "--agent", "benchmark", "-c", str(self._slots)]
+        command = [_JOBDB, "work", "--agent", "benchmark", "-c", str(self._slots)]
         command += ["--log-dir", str(folder / "logs"), "--until-empty", "--", "true"]
         found: dict[str, float] = call(usage, command, environment, "", timeout_sec=_LIMIT_SEC + 60)
         completed = call(_completed, folder)
@@ -88,12 +88,13 @@ def _register(folder: Path, jobs: int) -> None:
 
 
 def _completed(folder: Path) -> int:
+    """Return how many jobs completed in their first attempt."""
     from jobdb import JobStatus, Registry
 
     from ..adapters.jobdb import benchmark_vault
 
     with Registry.open(f"sqlite:///{folder / 'jobs.db'}", vault=benchmark_vault(folder)) as registry:
-        return sum(1 for _ in registry.jobs(status=JobStatus.COMPLETED, limit=100_000))
+        return sum(job.attempt == 1 for job in registry.all_jobs(status=JobStatus.COMPLETED))
 
 
 def _tool(command: list[str]) -> Callable[[int], dict[str, float]]:
@@ -108,9 +109,7 @@ def _tool(command: list[str]) -> Callable[[int], dict[str, float]]:
 def reason_unavailable(name: str) -> str:
     """Return why a command cannot be measured here; an empty text when it can."""
     if name == "jobdb work":
-        from importlib.util import find_spec
-
-        return "" if find_spec("jobdb.work") and find_spec("jobdb.work.worker") else "there is no jobdb.work"
+        return "" if subprocess.run([_JOBDB, "work", "--help"], capture_output=True).returncode == 0 else "not built in"
     program = name.split()[-1]
     if shutil.which(program) is None:
         return f"there is no {program}" + (": apt-get install parallel" if program == "parallel" else "")

@@ -135,7 +135,7 @@ def test_a_worker_that_loses_a_job_is_not_measured(folder: Path) -> None:
 
 
 def test_a_tiny_run_measures_and_reports_every_part(folder: Path) -> None:
-    names = ["sqlite-loop", "sqlite-loop-joined", "postgresql-loop"]
+    names = ["jobdb-sqlite", "jobdb-postgresql", "sqlite-loop", "sqlite-loop-joined", "postgresql-loop"]
     usable, missing = available(names)
     require(not missing, f"a worker is missing: {missing}")
     results = measure(TINY, usable, folder, lambda text: None)
@@ -143,6 +143,7 @@ def test_a_tiny_run_measures_and_reports_every_part(folder: Path) -> None:
     assert list(results["rates"]) == names
     for found in results["rates"].values():
         assert len(found["rounds"]) == 2 and found["per_sec"]["min"] > 0
+    assert set(results["idle"]) == set(results["start_ms"]) == set(OWN.values())
     save(results, folder / "results", quick=False)
     text = (folder / "results" / "workers.md").read_text("utf-8")
     assert "plain SQLite loop, end and next claim in one transaction" in text

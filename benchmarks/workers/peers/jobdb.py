@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import apsw
-from jobdb.work import Worker
 
 from jobdb import JobStatus, NewJob, Registry, __version__
+from jobdb.work import Worker
 
 from ...adapters.jobdb import benchmark_vault
 from .base import Handle, Peer, PeerInfo, Place, prompt
@@ -27,7 +27,7 @@ _STOP_SEC = 60.0
 
 def _handler(handle: Handle) -> Callable[[Work], None]:
     def handle_job(work: Work) -> None:
-        handle(int(work.job_id.rpartition("-")[2]))
+        handle(int(work.job.job_id.rpartition("-")[2]))
 
     return handle_job
 
@@ -101,9 +101,9 @@ class JobdbSqlite(Peer):
     def ended(self) -> int:
         """Return how many jobs completed in their first attempt."""
         assert self._registry is not None
-        completed = list(self._registry.jobs(status=JobStatus.COMPLETED, limit=100_000))
+        completed = sum(job.attempt == 1 for job in self._registry.all_jobs(status=JobStatus.COMPLETED))
         self._registry.close()
-        return sum(1 for job in completed if job.attempt == 1)
+        return completed
 
     def open_producer(self) -> None:
         self._registry = self._open()
