@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from ..registry.cancellation import WorkCancelled
 from ..registry.working import RetryLater, Work
+from .command_runner import CommandRunner
 from .runner import RunnerUnusable
 from .settings import WorkerSummary
 from .worker import Worker
 
-__all__ = ["RetryLater", "RunnerUnusable", "Work", "WorkCancelled", "Worker", "WorkerSummary"]
+__all__ = ["CommandRunner", "RetryLater", "RunnerUnusable", "Work", "WorkCancelled", "Worker", "WorkerSummary"]
