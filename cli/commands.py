@@ -41,6 +41,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "cancel": CommandEntry("finish", "cancel", "Cancel a pending or running job."),
     },
     "Working on jobs": {
+        "work": CommandEntry("work", "work", "Run a command for each job: claim, run, renew, and record how it ended."),
         "claim": CommandEntry("claims", "claim", "Claim the next ready job and print its id."),
         "renew": CommandEntry("claims", "renew", "Extend the lease of a claim."),
         "release": CommandEntry("claims", "release", "Give up a claim; the job becomes pending again."),
