@@ -18,10 +18,10 @@ import typer
 from jobdb.errors import InvalidInput, Refused, StorageFailed
 
 from . import output
-from .completion import complete_job_ids
+from .claimed_job import resolve_job
 from .context import open_registry
 from .messages import print_hint
-from .parameters import AsJson
+from .parameters import AsJson, ClaimedJobId
 
 if TYPE_CHECKING:
     from jobdb.model import Attempt
@@ -36,10 +36,7 @@ _POLLS_PER_LOOK = 10
 
 def logs(
     ctx: typer.Context,
-    job: Annotated[
-        str,
-        typer.Argument(metavar="JOB", envvar="JOBDB_JOB_ID", help="The job's id.", autocompletion=complete_job_ids),
-    ],
+    job: ClaimedJobId = None,
     attempt: Annotated[
         int | None, typer.Option("--attempt", metavar="N", help="The attempt. Default: the last one.", min=1)
     ] = None,
@@ -69,6 +66,7 @@ def logs(
       jobdb logs 0f3a9c2d7b11 --follow
       jobdb logs 0f3a9c2d7b11 --attempt 1 --all > attempt-1.log
     """
+    job = resolve_job(job)
     if everything and lines is not None:
         raise InvalidInput("--all and --lines both say where to begin; give one of them")
     if as_json and (follow or everything or lines is not None):
@@ -96,7 +94,7 @@ def _attempts(registry: Registry, job: str, number: int | None) -> list[Attempt]
     if not recorded:
         raise Refused(
             f"job {job} has no log: no worker that keeps logs has run it",
-            command=f"'jobdb events {job}' shows what was published",
+            command=f"'jobdb work' keeps logs; 'jobdb events {job}' shows what was published",
         )
     if number is None:
         return recorded

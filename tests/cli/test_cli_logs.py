@@ -209,3 +209,20 @@ def test_workers_are_shown(cli: Any, fleet: Fleet) -> None:
 
 def test_the_terminal_says_that_there_are_no_workers(cli: Any) -> None:
     assert "no worker runs jobs of this registry" in cli.run_in_terminal("workers")
+
+
+def test_the_output_of_a_command_is_followed_while_a_worker_runs_it(cli: Any) -> None:
+    job = cli.register()
+    release = cli.folder / "go on"
+    with following(cli, job) as process:
+        script = f'echo one; while [ ! -e "{release}" ]; do sleep 0.05; done; echo two >&2; printf last'
+        running = cli.start("work", "--once", "--", "sh", "-c", script)
+        assert line(process) == b"one\n"
+        (shown,) = cli("workers", "--json").json_lines
+        assert [one["job_id"] for one in shown["running"]] == [job]
+        release.touch()
+        assert (line(process), line(process), line(process)) == (b"two\n", b"last", b"")
+        assert running.wait(timeout=60) == 0
+    assert cli("logs", job, "--lines", "2").out == "two\nlast"
+    assert cli("logs", job, "--json").json["bytes"] == len("one\ntwo\nlast")
+    assert cli("workers").out == ""
