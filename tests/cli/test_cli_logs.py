@@ -15,6 +15,7 @@ import pytest
 
 from jobdb import Registry
 from jobdb.model import Claim, GiveBack, NewEvent, WorkBatch, WorkerInfo
+from tests.support.documented import documented_fields
 
 HOST = os.uname().nodename
 
@@ -117,6 +118,7 @@ def test_json_says_where_the_logs_are(cli: Any, fleet: Fleet) -> None:
     assert [(one["attempt"], one["host"], one["bytes"]) for one in found] == [(1, HOST, 5), (2, "elsewhere", None)]
     assert found[0]["log"] == str(fleet.log(first)) and found[0]["worker"] == f"{HOST}:1"
     assert cli("logs", job, "--attempt", "1", "--json").json_lines == found[:1]
+    assert list(found[0]) == documented_fields("Attempt")
     assert "leave out --follow" in cli("logs", job, "--json", "--follow", code=2).err
 
 
@@ -199,6 +201,7 @@ def test_workers_are_shown(cli: Any, fleet: Fleet) -> None:
     assert abs(datetime.now(UTC) - started) < timedelta(hours=1)
     found = cli("workers", "--json").json_lines
     assert [one["name"] for one in found] == [f"{HOST}:1", "far:1"]
+    assert list(found[0]) == documented_fields("Worker")
     assert {(one["job_id"], one["attempt"]) for one in found[0]["running"]} == {
         (first.job_id, first.attempt),
         (second.job_id, second.attempt),
