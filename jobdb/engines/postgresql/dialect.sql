@@ -52,6 +52,10 @@ SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 'pending' AND not_before_ms IS 
        EXISTS (SELECT 1 FROM jobs
                WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now)::INT;
 
+-- next_ready: the same; SQLite's names of indexes mean nothing here.
+SELECT (SELECT min(not_before_ms) FROM jobs WHERE status = 'pending' AND not_before_ms IS NOT NULL),
+       (SELECT min(lease_until_ms) FROM jobs WHERE status = 'running' AND lease_until_ms IS NOT NULL);
+
 -- ready_due_jobs: jobs that another transaction has locked are skipped.
 UPDATE jobs SET not_before_ms = NULL, delay_ms = NULL
 WHERE id = ANY(ARRAY(SELECT id FROM jobs

@@ -225,6 +225,8 @@ class Attempt:
         """Run a program to its end, and return whether it succeeded; its descendants may still be alive."""
         begun = time.monotonic()
         failure: dict[str, object] = {}
+        if stage == "run":
+            self._ended["stage"] = stage
         try:
             agent = self._start(argv, stdin)
             self._tree.watch(agent.pid)

@@ -39,7 +39,7 @@ for name in ("jobdb", "jobdb.system", "jobdb.work"):
     module = sys.modules[name] = package(name)
     module.__path__ = [sys.argv[1] + name.removeprefix("jobdb").replace(".", "/")]
 from jobdb.work.keeper.server import main
-main(int(sys.argv[2]))
+main(int(sys.argv[2]), use_cgroups=sys.argv[3] == "1")
 """
 """The packages above are empty here: what their ``__init__`` would import has no place in this process."""
 
@@ -189,9 +189,13 @@ class KeeperServer:
     """The keeper server of a worker. It is started when first needed, and again if it has died.
 
     Threads may share it.
+
+    Args:
+        use_cgroups: whether attempts get control groups of their own where that is possible.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, use_cgroups: bool = True) -> None:
+        self._use_cgroups = use_cgroups
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -291,7 +295,7 @@ class KeeperServer:
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
-                _server_command(theirs.fileno()),
+                _server_command(theirs.fileno(), self._use_cgroups),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -322,9 +326,9 @@ class KeeperServer:
             self._control = None
 
 
-def _server_command(control_fd: int) -> list[str]:
+def _server_command(control_fd: int, use_cgroups: bool) -> list[str]:
     folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    command = isolated_command(_PROGRAM, folder, str(control_fd))
+    command = isolated_command(_PROGRAM, folder, str(control_fd), str(int(use_cgroups)))
     # It needs no installed package; without them, it starts in half the time, and is smaller.
     return [command[0], "-S", *command[1:]]
 

@@ -1,6 +1,6 @@
 """What a keeper tells its worker.
 
-Returned by ``client.Keeper.receive``, made by ``client.py`` from the keeper's frames, and matched on by the worker.
+Used by the worker, which gets them from `client.Keeper.receive`; ``client.py`` makes them from the keeper's frames.
 """
 
 from __future__ import annotations

@@ -56,12 +56,13 @@ class Server:
 
     Args:
         control: the connection to the worker.
+        use_cgroups: whether attempts get control groups of their own where that is possible.
     """
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, *, use_cgroups: bool) -> None:
         self._control: socket.socket | None = control
         self._is_subreaper = set_child_subreaper()
-        self._parent_group = find_parent_group()
+        self._parent_group = find_parent_group() if use_cgroups else None
         self._signals_in = SignalPipe()
         self._notes, self._note_writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notes.setblocking(False)
@@ -242,17 +243,18 @@ class Server:
             os.kill(pid, signal.SIGTERM)
 
 
-def main(control_fd: int) -> None:
+def main(control_fd: int, *, use_cgroups: bool) -> None:
     """Run the server.
 
     Args:
         control_fd: the inherited descriptor of the connection to the worker.
+        use_cgroups: as in `Server`.
     """
     os.set_inheritable(control_fd, False)
     control = socket.socket(fileno=control_fd)
     control.setblocking(False)
     set_process_name(b"jobdb-keepers")
-    server = Server(control)
+    server = Server(control, use_cgroups=use_cgroups)
     # No cycles are made that would matter, and a collection in a forked process would copy most of its memory.
     gc.disable()
     gc.freeze()
