@@ -130,16 +130,25 @@ def _claim(tx: Transaction, vault: Vault, batch: WorkBatch) -> tuple[bool, list[
         ]
         run_each(tx, WORKERS.insert_attempt, rows)
     if batch.announce:
-        started = [
-            model.NewEvent(
-                job_id=record.job_id, event=EventKind.STARTED, data={"worker": batch.worker}, attempt=record.attempt
-            )
-            for record in records
-        ]
+        started = [_started(record, batch.worker) for record in records]
         # A job whose token is revoked is claimed all the same, and ends without an event.
         PublishBatch(tx, vault).publish(started, refused={})
         records = _read_records(tx, numbers)
     return again, records
+
+
+def _started(record: JobRecord, worker: str) -> NewEvent:
+    """Return the event that announces a claim; of a later attempt it says why the job is tried again.
+
+    That is the job's detail so far, which the event replaces.
+    """
+    data, detail = {"worker": worker}, ""
+    if record.attempt > 1 and record.detail:
+        data["after"] = record.detail
+        detail = f"attempt {record.attempt}, after: {record.detail}"
+    return model.NewEvent(
+        job_id=record.job_id, event=EventKind.STARTED, detail=detail, data=data, attempt=record.attempt
+    )
 
 
 def _read_records(tx: Transaction, numbers: list[int]) -> list[JobRecord]:
