@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .crypto.vault import Vault
     from .errors import (
         AlreadyExists,
+        AttemptRequired,
         Busy,
         DatabaseMissing,
         DatabaseReplaced,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .model import (
         Acceptance,
         Arrival,
+        Attempt,
         AuthMode,
         Broker,
         Claim,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         Event,
         EventKind,
         EventName,
+        GiveBack,
         Job,
         JobStatus,
         NewEvent,
@@ -57,6 +60,10 @@ if TYPE_CHECKING:
         Subscription,
         TokenInfo,
         Verdict,
+        WorkBatch,
+        WorkerInfo,
+        WorkerRecord,
+        WorkResult,
     )
     from .registry import AsyncRegistry, Registry
 
@@ -67,6 +74,8 @@ __all__ = [
     "AlreadyExists",
     "Arrival",
     "AsyncRegistry",
+    "Attempt",
+    "AttemptRequired",
     "AuthMode",
     "Broker",
     "Busy",
@@ -78,6 +87,7 @@ __all__ = [
     "EventKind",
     "EventName",
     "ForkedRegistry",
+    "GiveBack",
     "IllegalTransition",
     "InvalidInput",
     "Job",
@@ -109,6 +119,10 @@ __all__ = [
     "Unusable",
     "Vault",
     "Verdict",
+    "WorkBatch",
+    "WorkResult",
+    "WorkerInfo",
+    "WorkerRecord",
 ]
 
 

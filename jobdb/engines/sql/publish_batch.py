@@ -6,11 +6,12 @@ transaction.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.lifecycle import next_status
 from ...core.protocol import WireEvent, build
-from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
+from ...errors import AttemptRequired, IllegalTransition, JobdbError, KeyProblem, StaleAttempt, UnknownJob
 from ...model import JobStatus
 from .job_updates import JobUpdates, event_row, run_each, run_job_updates
 from .presign import JobVersion
@@ -38,15 +39,40 @@ class _PublishRow(NamedTuple):
     kid: int
     sealed: bytes | None
     revoked_ms: int | None
+    worker: str | None
+    lease_until_ms: int | None
 
 
 class _PublishState:
     """The state of one job while its events are being published in one transaction."""
 
-    __slots__ = ("attempt", "has_broker", "job", "kid", "last_seq", "sealed", "status", "token", "updates")
+    __slots__ = (
+        "attempt",
+        "has_broker",
+        "job",
+        "kid",
+        "last_seq",
+        "lease_until_ms",
+        "sealed",
+        "status",
+        "token",
+        "updates",
+        "worker",
+    )
 
     def __init__(self, row: _PublishRow, token: str | None) -> None:
-        self.job, status, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed, _revoked_ms = row
+        (
+            self.job,
+            status,
+            self.last_seq,
+            self.attempt,
+            self.has_broker,
+            self.kid,
+            self.sealed,
+            _revoked_ms,
+            self.worker,
+            self.lease_until_ms,
+        ) = row
         self.status = STATUSES[status]
         self.token = token
         self.updates = JobUpdates()
@@ -91,9 +117,11 @@ class _PublishState:
         return JobVersion(self.job, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed)
 
     def _check_attempt(self, new: NewEvent) -> None:
-        """Refuse a stale attempt; begin a new one if the event names none and the job was released."""
+        """Refuse a stale or missing attempt; begin a new one if the event names none and the job was released."""
         pending_again = self.status is JobStatus.PENDING and self.attempt > 0
         if new.attempt is None:
+            if self.lease_until_ms is not None:
+                raise attempt_required(f"publish {new.event} for", new.job_id, worker=self.worker, current=self.attempt)
             # Somebody works on a job that was claimed before and released: the old attempt stays invalid.
             if pending_again:
                 self.attempt += 1
@@ -116,8 +144,15 @@ class PublishBatch:
         self._vault = vault
         self._jobs: dict[str, _PublishState] = {}
 
-    def publish(self, events: Sequence[NewEvent]) -> list[WireEvent]:
+    def publish(
+        self, events: Sequence[NewEvent], *, refused: dict[tuple[str, int], JobdbError] | None = None
+    ) -> list[WireEvent]:
         """Number, sign and record events, add them to the outbox, and update their jobs.
+
+        Args:
+            events: the events, each job's in order.
+            refused: collects the first error per job and attempt, and the other events are published; if None, the
+                first error is raised and no event is published.
 
         Raises:
             UnknownJob, IllegalTransition, StaleAttempt, KeyProblem, InvalidInput: an event cannot be published.
@@ -126,11 +161,18 @@ class PublishBatch:
         recorded, rows, deliveries = [], [], []
         now = tx.now_ms
         timestamp = wire_timestamp(now)
+        states = self._read_states(events) if len(events) > 1 else {}
         for new in events:
-            job = jobs.get(new.job_id)
-            if job is None:
-                job = jobs[new.job_id] = self._load(new.job_id)
-            wire = job.sign(new, timestamp)
+            try:
+                job = jobs.get(new.job_id)
+                if job is None:
+                    job = jobs[new.job_id] = self._load(new.job_id, states)
+                wire = job.sign(new, timestamp)
+            except JobdbError as error:
+                if refused is None:
+                    raise
+                refused.setdefault((new.job_id, new.attempt or 0), error)
+                continue
             recorded.append(wire)
             rows.append(event_row(job.job, wire, now))
             if job.has_broker:
@@ -144,11 +186,22 @@ class PublishBatch:
         """Return the state of a job of the batch after its events; None if it has ended."""
         return self._jobs[job_id].job_version
 
-    def _load(self, job_id: str) -> _PublishState:
+    def _read_states(self, events: Sequence[NewEvent]) -> dict[str, _PublishRow]:
+        """Return the states of the events' jobs that are not known yet, read in one statement."""
+        job_ids = {event.job_id for event in events} - self._jobs.keys()
+        if len(job_ids) < 2:
+            return {}
+        rows = self._tx.all(EVENTS.publish_states, job_ids=json.dumps(sorted(job_ids)))
+        return {job_id: _PublishRow._make(row) for *row, job_id in rows}
+
+    def _read_state(self, job_id: str) -> _PublishRow:
         row = self._tx.one(EVENTS.publish_state, job_id=job_id)
         if row is None:
             raise UnknownJob(job_id)
-        found = _PublishRow._make(row)
+        return _PublishRow._make(row)
+
+    def _load(self, job_id: str, states: dict[str, _PublishRow]) -> _PublishState:
+        found = states.get(job_id) or self._read_state(job_id)
         token = None
         if found.kid and found.revoked_ms is None and found.sealed is not None:
             token = self._vault.unseal(found.sealed, bound_to=token_binding(job_id, found.kid))
@@ -169,4 +222,20 @@ def stale_attempt(doing: str, job_id: str, attempt: int, *, status: JobStatus, c
         f"cannot {doing} job {job_id} with attempt {attempt}: it is {status} at attempt {current}",
         advice=f"stop this work; registry.get({job_id!r}) returns its state",
         command=f"stop this work; 'jobdb show {job_id}' shows its state",
+    )
+
+
+def attempt_required(doing: str, job_id: str, *, worker: str | None, current: int) -> AttemptRequired:
+    """Return the error for a call without an attempt on a job that is held under a lease.
+
+    Args:
+        doing: the refused operation, such as "renew".
+        job_id: the job.
+        worker: the worker that holds the claim.
+        current: the claim's number.
+    """
+    return AttemptRequired(
+        f"cannot {doing} job {job_id} without an attempt: {worker} holds it under a lease as attempt {current}",
+        advice=f"if you are that worker, pass attempt={current}",
+        command=f"if you are that worker, pass --attempt {current}, or set JOBDB_ATTEMPT={current}",
     )
