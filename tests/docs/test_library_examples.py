@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import inspect
 import time
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 import jobdb
-from jobdb import Registry, Vault
+from jobdb import AsyncRegistry, Registry, Vault
+from jobdb.registry.async_follower import AsyncFollower
 from jobdb.registry.follower import Follower
 from jobdb.registry.tokens import Tokens
 from jobdb.urls import parse_url
@@ -29,6 +31,12 @@ def verbs(found: type) -> Iterator[tuple[str, Any]]:
 
 
 VERBS = {name: member for found in (Registry, Tokens, Follower) for name, member in verbs(found)}
+VERBS |= {
+    name: member
+    for found in (AsyncRegistry, AsyncFollower)
+    for name, member in verbs(found)
+    if not hasattr(member, "__wrapped__")  # a verb of Registry, which has its example
+}
 OTHERS = {
     name: found
     for name, found in {**{name: getattr(jobdb, name) for name in jobdb.__all__}, "parse_url": parse_url}.items()
@@ -45,7 +53,7 @@ def run(name: str, found: Any, folder: Path) -> str:
     """Run the examples of a docstring; return the failures."""
     with Registry.open(folder / "example.db", create=True, vault=VAULT) as registry:
         globs = {public: getattr(jobdb, public) for public in jobdb.__all__}
-        globs |= {"registry": registry, "folder": folder, "time": time, "parse_url": parse_url}
+        globs |= {"registry": registry, "folder": folder, "time": time, "asyncio": asyncio, "parse_url": parse_url}
         said: list[str] = []
         doctest.DocTestRunner(verbose=False).run(examples(name, found, globs), out=said.append)
         return "".join(said)
