@@ -99,7 +99,7 @@ WHERE id = ANY(ARRAY(
 RETURNING id;
 
 -- expired_lease_of: locked, so that no renewal can follow this read.
-SELECT job_id, id, strikes, worker, attempt, max_attempts FROM jobs
+SELECT job_id, id, strikes, worker, attempt, max_attempts, lease_until_ms FROM jobs
 WHERE job_id = :job_id AND status = 'running' AND lease_until_ms IS NOT NULL
   AND (lease_until_ms <= :now OR (lease_until_ms > CAST(:now AS BIGINT) + 60000
                                   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000))
