@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sqlite3
 import subprocess
 import sys
+from io import StringIO
 from typing import Any
 
 import pytest
+from jobdb.cli.watch_screen import View
+from rich.console import Console, ConsoleDimensions
 
 SHELL_COMMAND = shlex.join([sys.executable, "-m", "jobdb.cli"])
 
@@ -195,7 +199,14 @@ def test_a_released_job_is_not_ready_before_its_delay(cli: Any) -> None:
     shown = cli.run_in_terminal("show", job)
     assert f"in 49m: jobdb claim --job {job}" in shown or f"in 50m: jobdb claim --job {job}" in shown
     assert "READY" in cli.run_in_terminal("list")
-    assert "ready in" in cli.run_in_terminal("watch", keys=("Enter open", "fq"), codes=(0,))
+    view = View(ConsoleDimensions(100, 24))
+    view.handle_keys("f")
+    with cli.open_registry() as registry:
+        view.refresh(registry)
+    shown_view = StringIO()
+    screen = Console(width=100, height=24, file=shown_view)
+    screen.print(view.draw())
+    assert re.search(f"{job}.* ready in 49m: the model is overloaded", shown_view.getvalue())
     for wrong in (("--delay", "-1"), ("--delay", "x"), ("--delay", "nan"), ("--delay", "inf")):
         cli("release", job, "--attempt", "1", *wrong, code=2)
 
