@@ -43,7 +43,7 @@ from jobdb import Registry
 with Registry.open("sqlite:///.jobdb/jobs.db", create=True) as registry:
     job = registry.register(agent="codex", prompt="sort ten problems")
     claim = registry.claim(agent="codex", worker="host1:4711", lease_sec=300)
-    if claim is not None:  # None: nothing is pending
+    if claim is not None:  # None: no job is ready
         registry.publish(claim.job_id, "progress", detail="step 1", attempt=claim.attempt)
         registry.complete(claim.job_id, attempt=claim.attempt)
     print(registry.wait(job.job_id, timeout_sec=60))
@@ -54,7 +54,8 @@ between threads, not across `fork`. What is not named here is not public. With `
 at `DEBUG` before a registry is opened, each verb and wait is logged with its duration; the log records carry it as
 attributes too (`verb`, `outcome`, `duration_ms`, `waited_ms`, …).
 
-Each example below runs as it stands, with an open `registry`, a `folder`, and the names of `jobdb`.
+Each example below runs as it stands, with an open `registry`, a `folder`, `this_worker` (a `WorkerInfo`), and the names
+of `jobdb`.
 """
 
 OPENING = """\

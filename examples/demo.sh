@@ -28,12 +28,18 @@ explain "Register a job. It gets a token at once; the command prints the job's i
 job=$("$jobdb" register --agent claude-code --expect answers.txt "sort ten problems")
 printf '$ jobdb register --agent claude-code --expect answers.txt "sort ten problems"\n%s\n' "$job"
 
-explain "A worker claims the job and publishes events: each is numbered and signed."
-run claim --job "$job" --worker demo:1
-run publish "$job" started --attempt 1
-echo "\$ jobdb publish $job progress --attempt 1 --detail 'step 1 of 2' --data '{\"pct\": 50}' --json > recorded.json"
-"$jobdb" publish "$job" progress --attempt 1 --detail "step 1 of 2" --data '{"pct": 50}' --json > recorded.json
+explain "A worker claims the job under a lease. The printed line names the job and the claim for its further commands."
+printf '$ eval "$(jobdb claim --job %s --worker demo:1 --export)"\n' "$job"
+claimed=$("$jobdb" claim --job "$job" --worker demo:1 --export)
+echo "$claimed"
+eval "$claimed"
+
+explain "It publishes events: each is numbered and signed. Without the claim's number they would be refused."
+run publish started
+echo "\$ jobdb publish progress --detail 'step 1 of 2' --data '{\"pct\": 50}' --json > recorded.json"
+"$jobdb" publish progress --detail "step 1 of 2" --data '{"pct": 50}' --json > recorded.json
 cat recorded.json
+expect_refusal publish "$job" progress --attempt 2
 
 explain "A subscriber accepts the recorded event once. The second time it is a duplicate; altered, it is refused."
 run accept --subscriber orchestrator recorded.json
@@ -42,8 +48,8 @@ sed 's/step 1 of 2/step 2 of 2/' recorded.json > altered.json
 expect_refusal accept --subscriber orchestrator altered.json
 
 explain "The job is completed; no further event is possible."
-run complete "$job" --attempt 1 --detail "all sorted"
-expect_refusal publish "$job" progress --attempt 1
+run complete --detail "all sorted"
+expect_refusal publish progress
 run show "$job"
 run events "$job"
 echo

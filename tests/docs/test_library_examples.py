@@ -42,6 +42,20 @@ OTHERS = {
     for name, found in {**{name: getattr(jobdb, name) for name in jobdb.__all__}, "parse_url": parse_url}.items()
     if name not in VERBS and ">>>" in (inspect.getdoc(found) or "")
 }
+THIS_WORKER = jobdb.WorkerInfo(
+    worker_id="w1",
+    name="host1:4711",
+    agent="codex",
+    host="host1",
+    machine="m1",
+    boot_id="b1",
+    pid_namespace="4026531836",
+    pid=4711,
+    pid_started=1000,
+    slots=2,
+    log_dir=None,
+    lease_sec=60,
+)
 NO_EXAMPLE = {"Tokens"}  # its methods have the examples
 
 
@@ -54,6 +68,7 @@ def run(name: str, found: Any, folder: Path) -> str:
     with Registry.open(folder / "example.db", create=True, vault=VAULT) as registry:
         globs = {public: getattr(jobdb, public) for public in jobdb.__all__}
         globs |= {"registry": registry, "folder": folder, "time": time, "asyncio": asyncio, "parse_url": parse_url}
+        globs |= {"this_worker": THIS_WORKER}
         said: list[str] = []
         doctest.DocTestRunner(verbose=False).run(examples(name, found, globs), out=said.append)
         return "".join(said)
