@@ -1,7 +1,7 @@
 """A worker as people write it, with the options of `jobdb work` that `tests.support.agent.chaos` uses: a control.
 
-It claims with a lease, renews, and completes with the attempt: jobs are never lost. But nobody ends its agents when it is
-killed or has lost a claim. The checks of the tests must find that.
+It claims with a lease, renews, and completes with the attempt: jobs are never lost. But nobody ends its agents when it
+is killed or has lost a claim. The checks of the tests must find that.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def finish(registry: Registry, claim: Claim, code: int) -> None:
         if code == 0:
             registry.complete(claim.job_id, attempt=claim.attempt)
         else:
-            registry.fail(claim.job_id, f"exit code {code}", attempt=claim.attempt)
+            registry.fail(claim.job_id, attempt=claim.attempt, detail=f"exit code {code}")
     except StaleAttempt:
         return
 

@@ -19,7 +19,7 @@ from jobdb import JobdbError, JobStatus, NewJob, Registry
 from jobdb.model import Job
 from tests.support.agent.fleet import Fleet, WorkerProcess
 from tests.support.agent.journal import check_journal, read_journal
-from tests.support.agent.process_table import Process, process_table
+from tests.support.agent.process_table import ProcessTable, process_table
 
 LEASE_SEC = 3
 DRAIN_SEC = 1
@@ -64,7 +64,7 @@ class Report:
             f"JOBDB_TORTURE_SEED={self.seed}: {self.jobs} jobs, {self.attempts} attempts that acted, "
             f"{self.strikes.total()} strikes, {self.duration_sec:.0f} s, {len(self.violations)} broken promises",
             f"  ended as {dict(self.statuses)}",
-            *(f"  {count:5} × {name}" for name, count in self.strikes.most_common()),
+            *(f"  {count:5} × {name}" for name, count in self.strikes.most_common() if count),
             *(f"  BROKEN {sentence}" for sentence in self.violations[:40]),
         ]
         return "\n".join(lines)
@@ -147,7 +147,7 @@ class Striker:
             worker.send(signal.SIGCONT)
         self._resumptions.clear()
 
-    def _kill(self, kinds: Sequence[str], worker: WorkerProcess, table: dict[int, Process]) -> bool:
+    def _kill(self, kinds: Sequence[str], worker: WorkerProcess, table: ProcessTable) -> bool:
         """Kill one of each kind, in a random order; return whether all of them were there."""
         victims: list[int] = []
         for kind in kinds:
@@ -219,8 +219,8 @@ def run_chaos(
     report = Report(seed, jobs)
     began = time.monotonic()
     registry.register_many(make_jobs(rng, jobs, longest_sec=longest_sec))
-    options = ("--agent", AGENT, "-c", SLOTS, "--lease-sec", LEASE_SEC, "--drain-sec", DRAIN_SEC)
-    options = (*options, "--log-dir", folder / "logs")
+    options = ["--agent", AGENT, "-c", SLOTS, "--lease-sec", LEASE_SEC, "--drain-sec", DRAIN_SEC]
+    options += ["--log-dir", folder / "logs"]
     with Fleet(folder, environment, options, workers=WORKERS, work=work) as fleet:
         striker = Striker(fleet, registry, rng, cancellations=jobs // 20)
         next_at = 0.0
@@ -238,10 +238,11 @@ def run_chaos(
                 next_at = time.monotonic() + rng.uniform(0, 0.3)
             time.sleep(0.02)
         striker.rest()
-        report.violations += _end(fleet)
+        left = _end(fleet)
     report.strikes = striker.strikes
     report.duration_sec = time.monotonic() - began
     _check_jobs(report, list(registry.all_jobs()), registry, fleet)
+    report.violations += left
     return report
 
 
@@ -255,7 +256,7 @@ def _end(fleet: Fleet) -> list[str]:
             wrong.append(f"a worker with nothing to do was told to end, and did with exit code {worker.ended[-1]}")
         if "Traceback" in worker.output.read_text("utf-8", "replace"):
             wrong.append(f"a traceback in {worker.output}")
-    return wrong + [f"a process is left: {process}" for process in fleet.left_processes()]
+    return wrong + [f"left: {process}" for process in fleet.left_processes()]
 
 
 def _check_jobs(report: Report, jobs: Sequence[Job], registry: Registry, fleet: Fleet) -> None:
@@ -270,7 +271,7 @@ def _check_jobs(report: Report, jobs: Sequence[Job], registry: Registry, fleet: 
         fate = job.job_id.partition("-")[0]
         if job.status not in _STATUSES[fate]:
             wrong.append(f"{job!r} ended as {job.status}: {job.detail}")
-        last = [event for event in registry.all_events(job.job_id) if event.kind.terminal]
+        last = [event for event in registry.all_events(job.job_id) if event.event.terminal]
         if len(last) != (job.status != JobStatus.CANCELLED):
             wrong.append(f"{job.job_id} ended {len(last)} times")
         if job.status == JobStatus.COMPLETED and "abandon" not in job.prompt:

@@ -45,6 +45,9 @@ class Process(NamedTuple):
     command: tuple[str, ...]
     mark: Mark | None
 
+    def __str__(self) -> str:
+        return f"{self.pid} ({' '.join(self.command)[-120:]}) {self.mark or 'without a mark'}"
+
 
 ProcessTable = Mapping[int, Process]
 
