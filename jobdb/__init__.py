@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .crypto.vault import Vault
     from .errors import (
         AlreadyExists,
+        AttemptRequired,
         Busy,
         DatabaseMissing,
         DatabaseReplaced,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .model import (
         Acceptance,
         Arrival,
+        Attempt,
         AuthMode,
         Broker,
         Claim,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         Event,
         EventKind,
         EventName,
+        GiveBack,
         Job,
         JobStatus,
         NewEvent,
@@ -57,6 +60,10 @@ if TYPE_CHECKING:
         Subscription,
         TokenInfo,
         Verdict,
+        WorkBatch,
+        WorkerInfo,
+        WorkerRecord,
+        WorkResult,
     )
     from .registry import Registry
 
@@ -66,6 +73,8 @@ __all__ = [
     "Acceptance",
     "AlreadyExists",
     "Arrival",
+    "Attempt",
+    "AttemptRequired",
     "AuthMode",
     "Broker",
     "Busy",
@@ -77,6 +86,7 @@ __all__ = [
     "EventKind",
     "EventName",
     "ForkedRegistry",
+    "GiveBack",
     "IllegalTransition",
     "InvalidInput",
     "Job",
@@ -108,6 +118,10 @@ __all__ = [
     "Unusable",
     "Vault",
     "Verdict",
+    "WorkBatch",
+    "WorkResult",
+    "WorkerInfo",
+    "WorkerRecord",
 ]
 
 

@@ -6,6 +6,7 @@
     ├── Refused                    1   the state of the database does not allow it
     │   ├── IllegalTransition
     │   ├── StaleAttempt
+    │   │   └── AttemptRequired
     │   └── AlreadyExists
     ├── TimedOut                   3
     ├── Busy                       4
@@ -111,6 +112,10 @@ class IllegalTransition(Refused):
 
 class StaleAttempt(Refused):
     """Raised when the claim with the given attempt was taken over or released, or its job has ended."""
+
+
+class AttemptRequired(StaleAttempt):
+    """Raised when a job is held under a lease and the call does not name the attempt of its claim."""
 
 
 class AlreadyExists(Refused):

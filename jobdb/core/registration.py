@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..model import Broker, NewJob
 
 MAX_PROMPT_CHARS = 4_194_304
+MAX_ATTEMPTS = 1_000_000
 MAX_EXTRA_BYTES = 1_048_576
 RESERVED_FIELD = "jobdb_state"
 """The field that an export adds to a record; a caller's field with this name would be mistaken for it."""
@@ -104,6 +105,9 @@ def new_job(new: object) -> NewJob:
         broker_password=optional_text("broker_password", new.broker_password, most=4096),
         timeout_sec=integer("timeout_sec", new.timeout_sec, least=0, most=MAX_TIMEOUT_SEC),
         idle_timeout_sec=integer("idle_timeout_sec", new.idle_timeout_sec, least=0, most=MAX_TIMEOUT_SEC),
+        max_attempts=None
+        if new.max_attempts is None
+        else integer("max_attempts", new.max_attempts, least=1, most=MAX_ATTEMPTS),
         expected_artifacts=artifacts(new.expected_artifacts),
         extra=json_object("extra", new.extra),
         idempotency_key=optional_text("idempotency_key", new.idempotency_key, most=256),

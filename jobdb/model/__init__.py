@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .pages import Page, cut_page
     from .times import format_time, from_ms
     from .tokens import TokenInfo
+    from .work import Attempt, AttemptKey, GiveBack, WorkBatch, WorkerInfo, WorkerRecord, WorkResult
 
 _HOMES = {
     "Event": "events",
@@ -51,11 +52,20 @@ _HOMES = {
     "format_time": "times",
     "from_ms": "times",
     "TokenInfo": "tokens",
+    "Attempt": "work",
+    "AttemptKey": "work",
+    "GiveBack": "work",
+    "WorkBatch": "work",
+    "WorkResult": "work",
+    "WorkerInfo": "work",
+    "WorkerRecord": "work",
 }
 
 __all__ = [
     "Acceptance",
     "Arrival",
+    "Attempt",
+    "AttemptKey",
     "AuthMode",
     "Broker",
     "Claim",
@@ -64,6 +74,7 @@ __all__ = [
     "Event",
     "EventKind",
     "EventName",
+    "GiveBack",
     "Job",
     "JobFilter",
     "JobStatus",
@@ -79,6 +90,10 @@ __all__ = [
     "TokenInfo",
     "TokenState",
     "Verdict",
+    "WorkBatch",
+    "WorkResult",
+    "WorkerInfo",
+    "WorkerRecord",
     "cut_page",
     "format_time",
     "from_ms",

@@ -63,11 +63,14 @@ class Job:
         topic_prefix: its events go to the MQTT topic ``<topic_prefix>/events``.
         broker: where its events are delivered; None if they stay in the database.
         timeout_sec: how long it may run, in seconds; 0 means no limit.
-        idle_timeout_sec: how long it may go without publishing, in seconds; 0 means no limit.
+        idle_timeout_sec: how long it may go without a sign of life, in seconds; 0 means no limit. A live lease and an
+            open question protect it from this limit.
         expected_artifacts: relative paths of the files that it should create.
         last_seq: the highest seq of its events; 0 before the first.
         attempt: how many times it was claimed; the fencing number of the last claim.
-        strikes: how many times a lease on it expired.
+        strikes: how many of its tries were used up, by expired leases and by failures.
+        max_attempts: how many tries it has; None: three expired leases, and the first failure is final.
+        not_before: when it can be claimed again; None if it can be now, or is not pending.
         worker: the worker that holds its claim, or held it when the job ended.
         lease_expires_at: when the lease of the current claim expires; None if never, or if there is no claim.
         created_at: when it was registered.
@@ -105,6 +108,8 @@ class Job:
     last_event_at: datetime | None
     detail: str | None
     auth: AuthMode
+    max_attempts: int | None = None
+    not_before: datetime | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __hash__(self) -> int:
@@ -143,6 +148,8 @@ class Job:
             "last_seq": self.last_seq,
             "attempt": self.attempt,
             "strikes": self.strikes,
+            "max_attempts": self.max_attempts,
+            "not_before": format_time(self.not_before),
             "worker": self.worker,
             "lease_expires_at": format_time(self.lease_expires_at),
             "created_at": format_time(self.created_at),
@@ -170,7 +177,8 @@ class NewJob:
     broker: Broker | None = None
     broker_password: str | None = field(default=None, repr=False)
     timeout_sec: int = 3600
-    idle_timeout_sec: int = 120
+    idle_timeout_sec: int = 0
+    max_attempts: int | None = None
     expected_artifacts: tuple[str, ...] | list[str] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None

@@ -4,8 +4,8 @@ Called by ``jobdb copy``; calls two open registries. A consistent state of the s
 the target and read back there before the commit: the count and the digest of every table must be equal. Secrets stay
 sealed as they are, so the target is used with the same master key. Memory is bounded by a batch of rows.
 
-Data about the place rather than the jobs is not copied: its marks (``shared``, an override) and the named leases. Nor
-is the registry's id: to brokers and tickets a copy is another registry, unless it replaces the original.
+Data about the place rather than the jobs is not copied: its marks (``shared``, an override), the named leases and the
+workers. Nor is the registry's id: to brokers and tickets a copy is another registry, unless it replaces the original.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class CopyStatements(StatementSet):
     copy_write_token_fingerprints: Statement
     copy_read_tombstones: Statement
     copy_write_tombstones: Statement
+    copy_read_attempts: Statement
+    copy_write_attempts: Statement
 
 
 COPY = CopyStatements(Path(__file__).with_name("copy.sql"))
@@ -84,11 +86,12 @@ TABLES = (
     "import_lines",
     "token_fingerprints",
     "tombstones",
+    "attempts",
     "settings",
 )
 """The tables to copy, in an order that satisfies the references."""
 
-TABLES_NOT_COPIED = ("leases",)
+TABLES_NOT_COPIED = ("leases", "workers")
 
 _MAX_BATCH_ROWS = 1000
 _MAX_BATCH_BYTES = 4 << 20

@@ -25,17 +25,19 @@ INSERT INTO settings (name, value) VALUES (:name, :value);
 -- copy_read_jobs: the current state of each job.
 SELECT id, job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec, has_broker,
        kid, last_seq, terminal_seq, attempt, strikes, worker, lease_until_ms, created_ms, updated_ms, started_ms,
-       finished_ms, last_event, last_event_ms, detail, idempotency_key, lease_ms
+       finished_ms, last_event, last_event_ms, detail, idempotency_key, lease_ms, max_attempts,
+       not_before_ms, delay_ms
 FROM jobs ORDER BY id;
 
 -- copy_write_jobs: a row of jobs.
 INSERT INTO jobs (id, job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec,
        has_broker, kid, last_seq, terminal_seq, attempt, strikes, worker, lease_until_ms, created_ms,
-       updated_ms, started_ms, finished_ms, last_event, last_event_ms, detail, idempotency_key, lease_ms)
+       updated_ms, started_ms, finished_ms, last_event, last_event_ms, detail, idempotency_key, lease_ms,
+       max_attempts, not_before_ms, delay_ms)
 VALUES (:id, :job_id, :status, :agent, :agent_session, :priority, :topic_prefix, :timeout_sec, :idle_timeout_sec,
        :has_broker, :kid, :last_seq, :terminal_seq, :attempt, :strikes, :worker, :lease_until_ms,
        :created_ms, :updated_ms, :started_ms, :finished_ms, :last_event, :last_event_ms, :detail, :idempotency_key,
-       :lease_ms);
+       :lease_ms, :max_attempts, :not_before_ms, :delay_ms);
 
 -- copy_read_specs: the immutable part of each job.
 SELECT job, prompt, broker, broker_password, expected_artifacts, extra
@@ -141,3 +143,11 @@ FROM tombstones ORDER BY job_id;
 -- copy_write_tombstones: a row of tombstones.
 INSERT INTO tombstones (job_id, unremembered, pruned_ms)
 VALUES (:job_id, :unremembered, :pruned_ms);
+
+-- copy_read_attempts: the attempts of workers, with the paths of their logs.
+SELECT job, attempt, worker, worker_id, host, log, started_ms
+FROM attempts ORDER BY job, attempt;
+
+-- copy_write_attempts: a row of attempts.
+INSERT INTO attempts (job, attempt, worker, worker_id, host, log, started_ms)
+VALUES (:job, :attempt, :worker, :worker_id, :host, :log, :started_ms);

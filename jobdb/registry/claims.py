@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..core import arguments
+from ..core.protocol import MAX_DETAIL_CHARS
 from ..system.descriptor_shortage import translate_shortage
 from .base import RegistryBase
 
@@ -33,7 +34,10 @@ class ClaimVerbs(RegistryBase):
         lease_sec: float | None = DEFAULT_LEASE_SEC,
         wait_sec: float = 0,
     ) -> Claim | None:
-        """Claim the next pending job: highest priority first, then the oldest.
+        """Claim the next ready job: highest priority first, then the oldest.
+
+        A job is ready when it is pending and due. A job whose lease has expired is returned to the queue first, as
+        ``reap`` does, so that work goes on without it.
 
         Args:
             worker: the name of the claiming worker, such as "host1:4711".
@@ -44,11 +48,11 @@ class ClaimVerbs(RegistryBase):
             wait_sec: how long to wait for a job if none is pending, in seconds.
 
         Returns:
-            The claim; pass its ``attempt`` to every verb on the job. None if no job is pending.
+            The claim; pass its ``attempt`` to every verb on the job. None if no job is ready.
 
         Raises:
             UnknownJob: there is no job with the id ``job_id``.
-            IllegalTransition: the job with the id ``job_id`` is not pending.
+            IllegalTransition: the job with the id ``job_id`` is not pending, or not due.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -76,12 +80,12 @@ class ClaimVerbs(RegistryBase):
                 return claim
             self.store.wait_for_change(seen, left)
 
-    def renew(self, job_id: str, *, attempt: int, lease_sec: float = DEFAULT_LEASE_SEC) -> Claim:
+    def renew(self, job_id: str, *, attempt: int | None = None, lease_sec: float = DEFAULT_LEASE_SEC) -> Claim:
         """Renew the lease of a claim.
 
         Args:
             job_id: the id of the claimed job.
-            attempt: the attempt of the claim.
+            attempt: the attempt of the claim; refused if None, with an error that names the current one.
             lease_sec: the number of seconds from now after which the claim expires.
 
         Returns:
@@ -90,6 +94,7 @@ class ClaimVerbs(RegistryBase):
         Raises:
             UnknownJob: there is no job with that id.
             StaleAttempt: the claim was taken over or released, or the job has ended.
+            AttemptRequired: ``attempt`` is None.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort")
@@ -99,14 +104,22 @@ class ClaimVerbs(RegistryBase):
             True
         """
         lease_ms = arguments.seconds_as_ms("lease_sec", lease_sec)
-        return self.engine.renew(arguments.job_id(job_id), attempt=arguments.attempt(attempt), lease_ms=lease_ms)
+        return self.engine.renew(
+            arguments.job_id(job_id),
+            attempt=None if attempt is None else arguments.attempt(attempt),
+            lease_ms=lease_ms,
+        )
 
-    def release(self, job_id: str, *, attempt: int) -> Job:
+    def release(
+        self, job_id: str, *, attempt: int | None = None, delay_sec: float = 0, reason: str | None = None
+    ) -> Job:
         """Release a claimed job, which becomes pending again.
 
         Args:
             job_id: the id of the claimed job.
-            attempt: the attempt of the claim.
+            attempt: the attempt of the claim; refused if None, with an error that names the current one.
+            delay_sec: how long nobody may claim it, in seconds.
+            reason: why, a sentence for people; stored as the job's detail.
 
         Returns:
             The job.
@@ -114,6 +127,7 @@ class ClaimVerbs(RegistryBase):
         Raises:
             UnknownJob: there is no job with that id.
             StaleAttempt: the claim was taken over or released, or the job has ended.
+            AttemptRequired: ``attempt`` is None.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort")
@@ -121,18 +135,24 @@ class ClaimVerbs(RegistryBase):
             >>> registry.release(claim.job_id, attempt=claim.attempt).status
             <JobStatus.PENDING: 'pending'>
         """
-        return self.engine.release(arguments.job_id(job_id), attempt=arguments.attempt(attempt))
+        return self.engine.release(
+            arguments.job_id(job_id),
+            attempt=None if attempt is None else arguments.attempt(attempt),
+            delay_ms=round(arguments.seconds("delay_sec", delay_sec) * 1000),
+            reason=arguments.optional_text("reason", reason, most=MAX_DETAIL_CHARS),
+        )
 
     @translate_shortage
     def reap(self, *, strike_limit: int = DEFAULT_STRIKE_LIMIT, limit: int = 500) -> list[Reaped]:
-        """Return the jobs of dead workers to pending, and end jobs that are past their time limits.
+        """Return the jobs of dead workers to pending, then end jobs that are past their time limits.
 
-        Call it periodically, from any process. A job whose lease expired becomes pending again; at the
-        ``strike_limit``-th time it ends as error. A job past its ``timeout_sec`` or ``idle_timeout_sec`` ends as error.
-        If its token is revoked, so that no event can be signed, it ends without an event, as a cancelled job does.
+        Workers of :mod:`jobdb.work` call it; without one, call it periodically, from any process. A job whose lease
+        expired becomes pending again; at its last try it ends as error. A job past its ``timeout_sec`` ends as error,
+        and so does one past its ``idle_timeout_sec``, unless a live lease or an open question protects it. If its
+        token is revoked, so that no event can be signed, it ends without an event, as a cancelled job does.
 
         Args:
-            strike_limit: the number of expired leases after which a job ends.
+            strike_limit: the number of expired leases after which a job without ``max_attempts`` ends.
             limit: the maximum number of expired leases, and of overdue jobs, to process in this transaction; 1 to
                 10,000.
 

@@ -40,8 +40,8 @@ class EventVerbs(RegistryBase):
             event: "started", "progress", "permission_required", "completed" or "error".
             detail: a sentence for people, up to 65,536 characters.
             data: further facts, JSON-serializable.
-            attempt: the attempt of the claim that it belongs to. If None, it belongs to the current claim, whoever
-                holds it: the call is not fenced.
+            attempt: the attempt of the claim that it belongs to. A job that is held under a lease demands it. Without a
+                lease, None means the current claim, whoever holds it: the call is not fenced.
 
         Returns:
             The event; its ``payload`` is its wire form.
@@ -51,6 +51,7 @@ class EventVerbs(RegistryBase):
             UnknownJob: there is no job with that id.
             IllegalTransition: the job has ended.
             StaleAttempt: the claim was taken over or released.
+            AttemptRequired: the job is held under a lease, and ``attempt`` is None.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -59,7 +60,7 @@ class EventVerbs(RegistryBase):
             >>> event.seq, event.event, event.data["pct"]
             (1, <EventKind.PROGRESS: 'progress'>, 10)
         """
-        checked = _checked_event(job_id, event, detail, {} if data is None else data, attempt)
+        checked = checked_event(job_id, event, detail, {} if data is None else data, attempt)
         return self.engine.publish([checked])[0]
 
     def publish_many(self, events: Iterable[NewEvent]) -> list[Event]:
@@ -89,7 +90,7 @@ class EventVerbs(RegistryBase):
         for event in arguments.items("events", events, of="NewEvent"):
             if not isinstance(event, model.NewEvent):
                 raise InvalidInput(f"an event to publish must be a NewEvent, not {type(event).__name__}")
-            checked.append(_checked_event(event.job_id, event.event, event.detail, event.data, event.attempt))
+            checked.append(checked_event(event.job_id, event.event, event.detail, event.data, event.attempt))
         return self.engine.publish(checked) if checked else []
 
     @translate_shortage
@@ -195,7 +196,7 @@ def _seq_of(event: Event) -> int:
     return event.seq
 
 
-def _checked_event(job_id: object, event: object, detail: object, data: object, attempt: object) -> NewEvent:
+def checked_event(job_id: object, event: object, detail: object, data: object, attempt: object) -> NewEvent:
     if type(data) is not dict:
         data = arguments.mapping("data", data)
     return model.NewEvent(

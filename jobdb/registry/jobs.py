@@ -38,7 +38,8 @@ class JobVerbs(RegistryBase):
         broker: Broker | None = None,
         broker_password: str | None = None,
         timeout_sec: int = 3600,
-        idle_timeout_sec: int = 120,
+        idle_timeout_sec: int = 0,
+        max_attempts: int | None = None,
         expected_artifacts: tuple[str, ...] | list[str] = (),
         extra: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
@@ -57,7 +58,10 @@ class JobVerbs(RegistryBase):
             broker: where its events are delivered; without one they stay in the database.
             broker_password: the password for the broker; stored sealed.
             timeout_sec: the running time in seconds after which ``reap`` ends the job; 0 means never.
-            idle_timeout_sec: the time without an event in seconds after which ``reap`` ends the job; 0 means never.
+            idle_timeout_sec: the time without a sign of life in seconds after which the job ends; 0 means never. A live
+                lease and an open question (permission_required) protect it: then silence does not end it.
+            max_attempts: how many tries it has: an expired lease or a failure uses one up, and at the last one the job
+                ends as error. If None, it has three as to expired leases, and its first failure is final.
             expected_artifacts: relative paths of the files that it should create.
             extra: further fields, stored as they are.
             idempotency_key: registering again with the same key returns the same job.
@@ -91,6 +95,7 @@ class JobVerbs(RegistryBase):
             broker_password=broker_password,
             timeout_sec=timeout_sec,
             idle_timeout_sec=idle_timeout_sec,
+            max_attempts=max_attempts,
             expected_artifacts=expected_artifacts,
             extra={} if extra is None else extra,
             idempotency_key=idempotency_key,

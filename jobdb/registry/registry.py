@@ -20,6 +20,7 @@ from .events import EventVerbs
 from .jobs import JobVerbs
 from .subscribers import SubscriberVerbs
 from .tokens import Tokens
+from .workers import WorkerVerbs
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_BUSY_SEC = 30.0
 
 
-class Registry(JobVerbs, ClaimVerbs, EventVerbs, SubscriberVerbs):
+class Registry(JobVerbs, ClaimVerbs, WorkerVerbs, EventVerbs, SubscriberVerbs):
     """The job registry. Open it with :meth:`open`; share it between threads, not across a fork.
 
     A forked child cannot open a SQLite database that its parent had open (ForkedRegistry is raised): open it in each

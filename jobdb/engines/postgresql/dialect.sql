@@ -47,39 +47,66 @@ SELECT value FROM settings WHERE name = :name FOR SHARE;
 -- sealing_key_for_update: locked, so that transactions that seal wait for the rekey.
 SELECT value FROM settings WHERE name = :name FOR UPDATE;
 
--- claim_next: jobs that another worker is claiming are skipped.
+-- claim_blockers: the same; SQLite's names of indexes mean nothing here.
+SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 'pending' AND not_before_ms IS NOT NULL AND not_before_ms <= :now)::INT,
+       EXISTS (SELECT 1 FROM jobs
+               WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now)::INT;
+
+-- ready_due_jobs: jobs that another transaction has locked are skipped.
+UPDATE jobs SET not_before_ms = NULL, delay_ms = NULL
+WHERE id = ANY(ARRAY(SELECT id FROM jobs
+                     WHERE status = 'pending' AND not_before_ms IS NOT NULL AND not_before_ms <= :now
+                     ORDER BY not_before_ms LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED));
+
+-- ready_void_delays: jobs that another transaction has locked are skipped.
+UPDATE jobs SET not_before_ms = NULL, delay_ms = NULL
+WHERE id = ANY(ARRAY(SELECT id FROM jobs
+                     WHERE status = 'pending' AND not_before_ms IS NOT NULL
+                       AND not_before_ms > CAST(:now AS BIGINT) + 60000
+                       AND not_before_ms - delay_ms > CAST(:now AS BIGINT) + 60000
+                     ORDER BY not_before_ms DESC LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED));
+
+-- claim_next: jobs that another worker is claiming are skipped. As an array, the selection is made once.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
-WHERE id = (
-    SELECT id FROM jobs WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-)
+WHERE id = ANY(ARRAY(
+    SELECT id FROM jobs WHERE status = 'pending' AND not_before_ms IS NULL
+    ORDER BY priority DESC, id LIMIT :count FOR NO KEY UPDATE SKIP LOCKED
+))
 RETURNING id;
 
 -- claim_next_by_agent: the same, among one agent's jobs.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
-WHERE id = (
-    SELECT id FROM jobs WHERE status = 'pending' AND agent = :agent
-    ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-)
+WHERE id = ANY(ARRAY(
+    SELECT id FROM jobs WHERE status = 'pending' AND not_before_ms IS NULL AND agent = :agent
+    ORDER BY priority DESC, id LIMIT :count FOR NO KEY UPDATE SKIP LOCKED
+))
 RETURNING id;
 
 -- claim_next_by_session: the same, among the jobs of one agent session.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
-WHERE id = (
+WHERE id = ANY(ARRAY(
     SELECT id FROM jobs
-    WHERE status = 'pending' AND agent_session IS NOT NULL AND agent_session = :agent_session
+    WHERE status = 'pending' AND not_before_ms IS NULL AND agent_session IS NOT NULL AND agent_session = :agent_session
       AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
-    ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-)
+    ORDER BY priority DESC, id LIMIT :count FOR NO KEY UPDATE SKIP LOCKED
+))
 RETURNING id;
 
+-- expired_lease_of: locked, so that no renewal can follow this read.
+SELECT job_id, id, strikes, worker, attempt, max_attempts FROM jobs
+WHERE job_id = :job_id AND status = 'running' AND lease_until_ms IS NOT NULL
+  AND (lease_until_ms <= :now OR (lease_until_ms > CAST(:now AS BIGINT) + 60000
+                                  AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000))
+FOR NO KEY UPDATE;
+
 -- expired_leases: locked, so that no renewal can follow this read before the job is reaped; jobs in use are skipped.
-SELECT job_id, id, strikes, worker, attempt FROM jobs
+SELECT job_id, id, strikes, worker, attempt, max_attempts FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now
 ORDER BY lease_until_ms LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
 
@@ -99,13 +126,14 @@ WHERE id IN (SELECT id FROM jobs
              ORDER BY id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED);
 
 -- overdue_jobs: locked in the same way.
-SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, last_event_ms
+SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, last_event_ms, attempt
 FROM jobs CROSS JOIN LATERAL
     (SELECT CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
                  ELSE COALESCE(started_ms, created_ms) END AS began_ms) AS limits
-WHERE status = 'running'
+WHERE status = 'running' AND (lease_until_ms IS NULL OR lease_until_ms > :now)
   AND ((timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
-       OR (idle_timeout_sec > 0 AND GREATEST(last_event_ms, began_ms) + idle_timeout_sec * 1000 <= :now))
+       OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL AND COALESCE(last_event, '') <> 'permission_required'
+           AND GREATEST(last_event_ms, began_ms) + idle_timeout_sec * 1000 <= :now))
 ORDER BY id LIMIT :limit FOR NO KEY UPDATE OF jobs SKIP LOCKED;
 
 -- prune_candidates: locked in the same way, also against new rows that refer to them.
@@ -156,3 +184,14 @@ SELECT setval('jobs_id_seq', COALESCE((SELECT max(id) FROM jobs), 0) + 1, false)
                                         (SELECT max(start_event) FROM feeds), 0) + 1, false),
        setval('subscriptions_id_seq', COALESCE((SELECT max(id) FROM subscriptions), 0) + 1, false),
        setval('refusals_id_seq', COALESCE((SELECT max(id) FROM refusals), 0) + 1, false);
+
+-- job_states: the status and attempt of several jobs; the ids are a JSON array.
+SELECT job_id, status, attempt FROM jobs
+WHERE job_id IN (SELECT json_array_elements_text(CAST(CAST(:job_ids AS TEXT) AS JSON)));
+
+-- jobs_of_worker: locked, so that no renewal can follow this read; jobs in use are skipped.
+SELECT j.job_id, j.id, j.strikes, j.worker, j.attempt, j.max_attempts
+FROM jobs AS j JOIN attempts AS a ON a.job = j.id AND a.attempt = j.attempt
+WHERE j.status = 'running' AND j.lease_until_ms IS NOT NULL AND a.worker_id = :worker_id
+  AND j.lease_until_ms - j.lease_ms < :renewed_before
+ORDER BY j.id FOR NO KEY UPDATE OF j SKIP LOCKED;

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from .connections import Connection
 
 SECRET_TABLES = frozenset(table for table, _column in SEALED_COLUMNS)
-READABLE_TABLES = frozenset({"jobs", "events", "outbox", "subscriptions", "gaps", "verdict_counts", "refusals"})
+READABLE_TABLES = frozenset(
+    {"jobs", "events", "outbox", "subscriptions", "gaps", "verdict_counts", "refusals", "workers", "attempts"}
+)
 
 # Built-in functions that are marked immutable depend on their arguments alone and are allowed. These others depend on
 # the clock, the time zone, the text search configuration or a type's output format, and read no table:

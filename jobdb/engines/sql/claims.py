@@ -5,15 +5,17 @@ Called by the registry's ``claims.py``, through the engine. Calls the store, nev
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ... import model
-from ...errors import IllegalTransition
-from ...model import JobStatus
+from ...errors import IllegalTransition, KeyProblem
+from ...model import JobStatus, from_ms
 from ..verbs import verb
+from .giving_back import DEFAULT_STRIKE_LIMIT, ExpiredLease, give_back, give_back_expired
 from .lookups import require_job
-from .publish_batch import stale_attempt
+from .publish_batch import attempt_required, stale_attempt
 from .statements import CLAIMS, JOBS
 from .verb_group import VerbGroup
 
@@ -21,9 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from ...crypto.vault import Vault
     from ...model import Claim, Job, Reaped
     from ..store import Transaction
     from .lookups import JobState
+
+CLAIM_STEP = 100
+"""How many due jobs, and how many expired leases, a claim returns to the queue in one transaction."""
 
 
 class ClaimVerbs(VerbGroup):
@@ -39,48 +45,46 @@ class ClaimVerbs(VerbGroup):
         agent: str | None,
         agent_session: str | None,
     ) -> Claim | None:
-        """Claim the first pending job in the queue, or the named one, for a worker; return None if none is pending."""
-        with self.store.write() as tx:
-            lease_until = None if lease_ms is None else tx.now_ms + lease_ms
-            common = {"worker": worker, "lease_until": lease_until, "now": tx.now_ms}
-            if job_id is not None:
-                row = tx.one(CLAIMS.claim_job, job_id=job_id, **common)
-                if row is None:
-                    _refuse_claim(tx, job_id)
-            elif agent_session is not None:
-                row = tx.one(CLAIMS.claim_next_by_session, agent_session=agent_session, agent=agent, **common)
-            elif agent is not None:
-                row = tx.one(CLAIMS.claim_next_by_agent, agent=agent, **common)
-            else:
-                row = tx.one(CLAIMS.claim_next, **common)
-            if row is None:
+        """Claim the first ready job in the queue, or the named one, for a worker; return None if none is ready."""
+        while True:
+            with self.store.write() as tx:
+                lease_until = None if lease_ms is None else tx.now_ms + lease_ms
+                number: int | None
+                if job_id is not None:
+                    number, again = _claim_named(tx, self.vault, job_id, worker, lease_until), False
+                else:
+                    again = return_expired(tx, self.vault)
+                    queue = Queue(worker, lease_until, agent, agent_session)
+                    number = next(iter(queue.claim(tx, 1)), None)
+                load_job = None if number is None else job_loader(tx, number)
+            if load_job is not None:
+                return claim_from_job(load_job)
+            if not again:
                 return None
-            load_job = _job_loader(tx, row[0])
-        return _claim_from_job(load_job)
 
     @verb
-    def renew(self, job_id: str, *, attempt: int, lease_ms: int) -> Claim:
+    def renew(self, job_id: str, *, attempt: int | None, lease_ms: int) -> Claim:
         """Extend the lease of a current claim, counted from now."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            job = _require_claim(tx, job_id, attempt, "renew").job
+            job = require_claim(tx, job_id, attempt, "renew").job
             tx.run(CLAIMS.renew_lease, job=job, lease_until=tx.now_ms + lease_ms, now=tx.now_ms)
-            load_job = _job_loader(tx, job)
-        return _claim_from_job(load_job)
+            load_job = job_loader(tx, job)
+        return claim_from_job(load_job)
 
     @verb
-    def release(self, job_id: str, *, attempt: int) -> Job:
-        """Release a claimed job: it is pending again and returns to its place in the queue."""
+    def release(self, job_id: str, *, attempt: int | None, delay_ms: int, reason: str | None) -> Job:
+        """Release a claimed job: it is pending again and returns to its place in the queue, after a delay if any."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            job = _require_claim(tx, job_id, attempt, "release").job
-            tx.run(CLAIMS.release_job, job=job, now=tx.now_ms)
-            load_job = _job_loader(tx, job)
+            job = require_claim(tx, job_id, attempt, "release").job
+            give_back(tx, job, reason=reason, delay_ms=delay_ms)
+            load_job = job_loader(tx, job)
         return load_job()
 
     @verb
     def reap(self, *, strike_limit: int, limit: int) -> list[Reaped]:
-        """Return jobs whose lease has expired to pending, up to a number of strikes; end jobs past their time limits.
+        """Return jobs whose lease has expired to pending, up to a number of strikes; then end overdue jobs.
 
         A lease that ends later than it can was granted while a clock was ahead: it counts as expired. If a job began
         later than now, its time limits count from now.
@@ -91,7 +95,69 @@ class ClaimVerbs(VerbGroup):
             return reap(tx, self.vault, strike_limit=strike_limit, limit=limit)
 
 
-def _job_loader(tx: Transaction, job: int) -> Callable[[], Job]:
+class Queue(NamedTuple):
+    """The jobs that a worker claims from.
+
+    Attributes:
+        worker: its name.
+        lease_until: the end of the lease, Unix milliseconds; None: the claim never expires.
+        agent: only jobs of this agent.
+        agent_session: only jobs of this session.
+    """
+
+    worker: str
+    lease_until: int | None
+    agent: str | None
+    agent_session: str | None
+
+    def claim(self, tx: Transaction, count: int) -> list[int]:
+        """Claim up to ``count`` ready jobs; return their primary keys."""
+        common = {"worker": self.worker, "lease_until": self.lease_until, "now": tx.now_ms, "count": count}
+        if self.agent_session is not None:
+            rows = tx.all(CLAIMS.claim_next_by_session, agent_session=self.agent_session, agent=self.agent, **common)
+        elif self.agent is not None:
+            rows = tx.all(CLAIMS.claim_next_by_agent, agent=self.agent, **common)
+        else:
+            rows = tx.all(CLAIMS.claim_next, **common)
+        return [number for (number,) in rows]
+
+
+def return_expired(tx: Transaction, vault: Vault) -> bool:
+    """Make due jobs ready and give back expired leases, a bounded number of each; return True if there may be more.
+
+    Time makes jobs claimable, and no process has to watch it: whoever claims does this first.
+    """
+    blockers = tx.one(CLAIMS.claim_blockers, now=tx.now_ms)
+    assert blockers is not None
+    due, expired_leases = blockers
+    more = False
+    if due:
+        more = tx.run(CLAIMS.ready_due_jobs, now=tx.now_ms, limit=CLAIM_STEP) == CLAIM_STEP
+    if expired_leases:
+        expired = tx.all(CLAIMS.expired_leases, now=tx.now_ms, limit=CLAIM_STEP)
+        returned = 0
+        for row in expired:
+            # A job that must end is left to reap if this process does not have the database's key.
+            with suppress(KeyProblem):
+                give_back_expired(tx, vault, ExpiredLease._make(row), strike_limit=DEFAULT_STRIKE_LIMIT)
+                returned += 1
+        more = more or returned == CLAIM_STEP
+    return more
+
+
+def _claim_named(tx: Transaction, vault: Vault, job_id: str, worker: str, lease_until: int | None) -> int:
+    """Claim one job; return its primary key."""
+    expired = tx.one(CLAIMS.expired_lease_of, job_id=job_id, now=tx.now_ms)
+    if expired is not None:
+        give_back_expired(tx, vault, ExpiredLease._make(expired), strike_limit=DEFAULT_STRIKE_LIMIT)
+    row = tx.one(CLAIMS.claim_job, job_id=job_id, worker=worker, lease_until=lease_until, now=tx.now_ms)
+    if row is None:
+        _refuse_claim(tx, job_id)
+    number: int = row[0]
+    return number
+
+
+def job_loader(tx: Transaction, job: int) -> Callable[[], Job]:
     """Read a job's record; return a function that builds the object after the lock has been released."""
     from .job_rows import job_from_row  # before the commit: an import needs a file descriptor, and none may be left
 
@@ -100,14 +166,22 @@ def _job_loader(tx: Transaction, job: int) -> Callable[[], Job]:
     return partial(job_from_row, row)
 
 
-def _claim_from_job(load_job: Callable[[], Job]) -> Claim:
+def claim_from_job(load_job: Callable[[], Job]) -> Claim:
     job = load_job()
     return model.Claim(job, job.attempt, job.worker or "", job.lease_expires_at)
 
 
 def _refuse_claim(tx: Transaction, job_id: str) -> NoReturn:
     """Raise the error for a job that is missing or cannot be claimed."""
-    status = require_job(tx, job_id).status
+    state = require_job(tx, job_id)
+    status = state.status
+    if state.not_before_ms is not None:
+        due = from_ms(state.not_before_ms)
+        raise IllegalTransition(
+            f"job {job_id} is not due before {due:%Y-%m-%dT%H:%M:%SZ} and cannot be claimed",
+            advice=f"see registry.get({job_id!r})",
+            command=f"see 'jobdb show {job_id}'",
+        )
     raise IllegalTransition(
         f"job {job_id} is {status}, not pending, and cannot be claimed",
         advice=f"see registry.get({job_id!r})",
@@ -115,10 +189,18 @@ def _refuse_claim(tx: Transaction, job_id: str) -> NoReturn:
     )
 
 
-def _require_claim(tx: Transaction, job_id: str, attempt: int, doing: str) -> JobState:
-    """Return the state of a running job whose current claim is ``attempt``."""
+def require_claim(tx: Transaction, job_id: str, attempt: int | None, doing: str) -> JobState:
+    """Return the state of a running job whose current claim is ``attempt``.
+
+    Raises:
+        UnknownJob: there is no job with that id.
+        StaleAttempt: it has another claim or none, or no attempt is given.
+    """
     state = require_job(tx, job_id)
     status = JobStatus(state.status)
+    if attempt is None and status is JobStatus.RUNNING:
+        raise attempt_required(doing, job_id, worker=state.worker, current=state.attempt)
+    attempt = attempt or 0
     if attempt != state.attempt or status is not JobStatus.RUNNING:
         raise stale_attempt(doing, job_id, attempt, status=status, current=state.attempt)
     return state

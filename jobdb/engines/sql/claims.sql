@@ -2,52 +2,84 @@
 -- An end that is later than now plus its own length was computed while a clock was ahead: it is void. A difference of a
 -- minute (60000) is tolerated: hosts that share a folder have their own clocks, and clocks are adjusted by seconds.
 
--- claim_next: claim the oldest pending job of the highest priority for a worker.
+-- claim_blockers: 1 if a delayed job is due, and 1 if a lease has expired: both before the next claim.
+SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_delayed
+               WHERE status = 'pending' AND not_before_ms IS NOT NULL AND not_before_ms <= :now),
+       EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_leased
+               WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now);
+
+-- ready_due_jobs: make jobs ready whose time has come.
+UPDATE jobs SET not_before_ms = NULL, delay_ms = NULL
+WHERE id IN (SELECT id FROM jobs INDEXED BY jobs_delayed
+             WHERE status = 'pending' AND not_before_ms IS NOT NULL AND not_before_ms <= :now
+             ORDER BY not_before_ms LIMIT :limit);
+
+-- ready_void_delays: make jobs ready whose delay ends later than it can.
+UPDATE jobs SET not_before_ms = NULL, delay_ms = NULL
+WHERE id IN (SELECT id FROM jobs INDEXED BY jobs_delayed
+             WHERE status = 'pending' AND not_before_ms IS NOT NULL
+               AND not_before_ms > CAST(:now AS BIGINT) + 60000
+               AND not_before_ms - delay_ms > CAST(:now AS BIGINT) + 60000
+             ORDER BY not_before_ms DESC LIMIT :limit);
+
+-- claim_next: claim the oldest ready jobs of the highest priority for a worker.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
-WHERE id = (
-    SELECT id FROM jobs INDEXED BY jobs_pending WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1
+WHERE id IN (
+    SELECT id FROM jobs INDEXED BY jobs_ready
+    WHERE status = 'pending' AND not_before_ms IS NULL ORDER BY priority DESC, id LIMIT :count
 )
 RETURNING id;
 
--- claim_next_by_agent: claim the first pending job of one agent for a worker.
+-- claim_next_by_agent: claim the first ready jobs of one agent for a worker.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
-WHERE id = (
-    SELECT id FROM jobs INDEXED BY jobs_pending_by_agent
-    WHERE status = 'pending' AND agent = :agent ORDER BY priority DESC, id LIMIT 1
+WHERE id IN (
+    SELECT id FROM jobs INDEXED BY jobs_ready_by_agent
+    WHERE status = 'pending' AND not_before_ms IS NULL AND agent = :agent ORDER BY priority DESC, id LIMIT :count
 )
 RETURNING id;
 
--- claim_next_by_session: claim the first pending job of one agent session for a worker.
+-- claim_next_by_session: claim the first ready jobs of one agent session for a worker.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
-WHERE id = (
-    SELECT id FROM jobs INDEXED BY jobs_pending_by_session
-    WHERE status = 'pending' AND agent_session IS NOT NULL AND agent_session = :agent_session
+WHERE id IN (
+    SELECT id FROM jobs INDEXED BY jobs_ready_by_session
+    WHERE status = 'pending' AND not_before_ms IS NULL AND agent_session IS NOT NULL AND agent_session = :agent_session
       AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
-    ORDER BY priority DESC, id LIMIT 1
+    ORDER BY priority DESC, id LIMIT :count
 )
 RETURNING id;
 
--- claim_job: claim one named job for a worker, if it is pending.
+-- claim_job: claim one named job for a worker, if it is pending and due.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
-    lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
+    lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now,
+    not_before_ms = NULL, delay_ms = NULL
 WHERE job_id = :job_id AND status = 'pending'
+  AND (not_before_ms IS NULL OR not_before_ms <= :now OR not_before_ms - delay_ms > CAST(:now AS BIGINT) + 60000)
 RETURNING id;
+
+-- expired_lease_of: the job of one id, if its lease has expired, or ends later than it can.
+SELECT job_id, id, strikes, worker, attempt, max_attempts FROM jobs
+WHERE job_id = :job_id AND status = 'running' AND lease_until_ms IS NOT NULL
+  AND (lease_until_ms <= :now OR (lease_until_ms > CAST(:now AS BIGINT) + 60000
+                                  AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000));
 
 -- renew_lease: extend the lease of a current claim.
 UPDATE jobs SET lease_until_ms = :lease_until, lease_ms = CAST(:lease_until AS BIGINT) - :now, updated_ms = :now WHERE id = :job;
 
--- release_job: return a claimed job to pending.
-UPDATE jobs SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now WHERE id = :job;
+-- give_back: return a claimed job to pending; count a try if it is used up, and delay the next one.
+UPDATE jobs
+SET status = 'pending', lease_until_ms = NULL, worker = NULL, strikes = strikes + :strike, updated_ms = :now,
+    not_before_ms = :not_before, delay_ms = CAST(:not_before AS BIGINT) - :now, detail = COALESCE(:detail, detail)
+WHERE id = :job;
 
 -- expired_leases: running jobs whose lease has expired.
-SELECT job_id, id, strikes, worker, attempt FROM jobs INDEXED BY jobs_leased
+SELECT job_id, id, strikes, worker, attempt, max_attempts FROM jobs INDEXED BY jobs_leased
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now
 ORDER BY lease_until_ms LIMIT :limit;
 
@@ -56,11 +88,6 @@ SELECT job_id, id, worker, attempt FROM jobs INDEXED BY jobs_leased
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms > CAST(:now AS BIGINT) + 60000
   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000
 ORDER BY lease_until_ms DESC LIMIT :limit;
-
--- return_void_lease: return a job with a void lease to pending. Its worker is not at fault, so no strike is counted.
-UPDATE jobs
-SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now, detail = :detail
-WHERE id = :job;
 
 -- restart_limits: count the time limits from now for running jobs that began, or last published, later than now.
 UPDATE jobs
@@ -71,20 +98,15 @@ WHERE id IN (SELECT id FROM jobs
                AND (COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 OR last_event_ms > CAST(:now AS BIGINT) + 60000)
              LIMIT :limit);
 
--- return_to_pending: return a job with an expired lease to pending, and count a strike.
-UPDATE jobs
-SET status = 'pending', lease_until_ms = NULL, worker = NULL, strikes = strikes + 1, updated_ms = :now,
-    detail = :detail
-WHERE id = :job;
-
 -- overdue_jobs: running jobs past their time limits, which count from the claim, or from the registration if a clock
--- was behind at the claim.
-SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, last_event_ms
+-- was behind at the claim. A live lease protects a job from the idle limit, and so does an open question; a job whose
+-- lease has expired is given back first.
+SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, last_event_ms, attempt
 FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
                      ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
-      WHERE status = 'running') AS running
+      WHERE status = 'running' AND (lease_until_ms IS NULL OR lease_until_ms > :now)) AS running
 WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
-   OR (idle_timeout_sec > 0
+   OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL AND COALESCE(last_event, '') <> 'permission_required'
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now)
 ORDER BY id LIMIT :limit;
 

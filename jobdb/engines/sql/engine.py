@@ -15,9 +15,20 @@ from .leases import LeaseVerbs
 from .outbox import OutboxVerbs
 from .subscriptions import SubscriptionVerbs
 from .tokens import TokenVerbs
+from .workers import WorkerVerbs
 
 
-class Engine(JobVerbs, ClaimVerbs, LeaseVerbs, EventVerbs, OutboxVerbs, AcceptVerbs, SubscriptionVerbs, TokenVerbs):
+class Engine(
+    JobVerbs,
+    ClaimVerbs,
+    WorkerVerbs,
+    LeaseVerbs,
+    EventVerbs,
+    OutboxVerbs,
+    AcceptVerbs,
+    SubscriptionVerbs,
+    TokenVerbs,
+):
     """All verbs over one store.
 
     Args:

@@ -1,7 +1,8 @@
 -- Statements for publishing and reading events.
 
 -- publish_state: the state of a job and its current token, from which an event is numbered and signed.
-SELECT j.id, j.status, j.last_seq, j.attempt, j.has_broker, j.kid, t.sealed, t.revoked_ms
+SELECT j.id, j.status, j.last_seq, j.attempt, j.has_broker, j.kid, t.sealed, t.revoked_ms, j.worker,
+       j.lease_until_ms
 FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
 WHERE j.job_id = :job_id;
 
@@ -21,7 +22,7 @@ WHERE id = :job;
 UPDATE jobs
 SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
 WHERE id = :job AND job_id = :job_id AND status = 'running' AND last_seq = :last_seq AND attempt = :attempt
-  AND has_broker = :has_broker AND kid = :kid
+  AND has_broker = :has_broker AND kid = :kid AND (:fenced = 1 OR lease_until_ms IS NULL)
   AND (kid = 0 OR EXISTS (
       SELECT 1 FROM tokens WHERE job = :job AND kid = :kid AND sealed = :sealed AND revoked_ms IS NULL
   ));
@@ -29,13 +30,14 @@ WHERE id = :job AND job_id = :job_id AND status = 'running' AND last_seq = :last
 -- start_job: start a pending job for which an event was published: somebody works on it.
 UPDATE jobs
 SET status = 'running', attempt = :attempt, last_seq = :seq, last_event = :event, last_event_ms = :now,
-    started_ms = :now, updated_ms = :now, detail = :detail
+    started_ms = :now, updated_ms = :now, not_before_ms = NULL, delay_ms = NULL, detail = :detail
 WHERE id = :job;
 
 -- finish_job: end a job by its terminal event.
 UPDATE jobs
 SET status = :status, attempt = :attempt, last_seq = :last_seq, terminal_seq = :seq, last_event = :event,
-    last_event_ms = :now, finished_ms = :now, updated_ms = :now, lease_until_ms = NULL, detail = :detail
+    last_event_ms = :now, finished_ms = :now, updated_ms = :now, lease_until_ms = NULL,
+    not_before_ms = NULL, delay_ms = NULL, detail = :detail
 WHERE id = :job;
 
 -- list_events: a page of a job's events, in order.

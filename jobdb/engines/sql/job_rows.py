@@ -52,6 +52,8 @@ class JobRecord(NamedTuple):
     kid: int
     extra: str
     id: int
+    max_attempts: int | None
+    not_before_ms: int | None
 
 
 record_id = itemgetter(JobRecord._fields.index("id"))
@@ -108,6 +110,8 @@ def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
             kid,
             extra,
             _id,
+            job.max_attempts,
+            not_before_ms,
         ) = row
         job.status = statuses[status]
         job.broker = None if broker is None else broker_from_json(broker, bool(has_password))
@@ -128,6 +132,7 @@ def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
             job.last_event_at = None
         else:
             job.last_event_at = updated if last_event_ms == updated_ms else to_datetime(last_event_ms / 1000, UTC)
+        job.not_before = None if not_before_ms is None else to_datetime(not_before_ms / 1000, UTC)
         job.auth = "required" if kid else "never"
         job.extra = {} if extra == "{}" else json.loads(extra)
         job.__class__ = Job

@@ -2,9 +2,9 @@
 
 -- insert_job: insert a job; no row if the id is taken.
 INSERT INTO jobs (job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec,
-                  has_broker, kid, created_ms, updated_ms, idempotency_key)
+                  has_broker, kid, created_ms, updated_ms, idempotency_key, max_attempts)
 VALUES (:job_id, 'pending', :agent, :agent_session, :priority, :topic_prefix, :timeout_sec, :idle_timeout_sec,
-        :has_broker, :kid, :now, :now, :idempotency_key)
+        :has_broker, :kid, :now, :now, :idempotency_key, :max_attempts)
 ON CONFLICT (job_id) DO NOTHING
 RETURNING id;
 
@@ -47,12 +47,16 @@ WHERE agent = :agent AND status = :status AND id < :below
 ORDER BY id DESC LIMIT :limit;
 
 -- job_state: the state that a verb checks before it changes a job.
-SELECT id, status, attempt, last_seq, worker, lease_until_ms FROM jobs WHERE job_id = :job_id;
+SELECT id, status, attempt, last_seq, worker, lease_until_ms, strikes, max_attempts, not_before_ms
+FROM jobs WHERE job_id = :job_id;
+
+-- job_states: the status and attempt of several jobs; the ids are a JSON array.
+SELECT job_id, status, attempt FROM jobs WHERE job_id IN (SELECT value FROM json_each(:job_ids));
 
 -- cancel_job: end a job that is not terminal.
 UPDATE jobs
 SET status = 'cancelled', finished_ms = :now, updated_ms = :now, terminal_seq = last_seq, lease_until_ms = NULL,
-    detail = :detail
+    not_before_ms = NULL, delay_ms = NULL, detail = :detail
 WHERE id = :job AND status IN ('pending', 'running');
 
 -- prune_candidates: terminal jobs that ended before a time and have nothing left to deliver.

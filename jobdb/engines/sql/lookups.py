@@ -24,6 +24,9 @@ class JobState(NamedTuple):
         last_seq: the last event's seq; 0 before the first.
         worker: the worker that holds the claim.
         lease_until_ms: the end of its lease, Unix milliseconds; None without a lease.
+        strikes: how many tries are used up.
+        max_attempts: how many tries it has; None: a failure is final.
+        not_before_ms: when it becomes ready, Unix milliseconds; None if it is.
     """
 
     job: int
@@ -32,6 +35,9 @@ class JobState(NamedTuple):
     last_seq: int
     worker: str | None
     lease_until_ms: int | None
+    strikes: int
+    max_attempts: int | None
+    not_before_ms: int | None
 
 
 def require_job(tx: Transaction, job_id: str) -> JobState:

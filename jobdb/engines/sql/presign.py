@@ -60,16 +60,18 @@ class PresignedEvent(NamedTuple):
         expected: the state that its job must have.
         row: its row, except for the time at which it is recorded.
         detail: its detail as the job's record shows it.
+        fenced: it names its attempt, which a job that is held under a lease demands.
     """
 
     wire: WireEvent
     expected: JobVersion
     row: dict[str, Any]
     detail: str | None
+    fenced: bool
 
     def try_record(self, tx: Transaction) -> bool:
         """Record the event and update its job; return False, with nothing written, if the job has changed."""
-        wire, (job, last_seq, attempt, has_broker, kid, sealed), row, detail = self
+        wire, (job, last_seq, attempt, has_broker, kid, sealed), row, detail, fenced = self
         now = tx.now_ms
         moved = tx.run(
             EVENTS.advance_job_if_unchanged,
@@ -80,6 +82,7 @@ class PresignedEvent(NamedTuple):
             has_broker=has_broker,
             kid=kid,
             sealed=sealed,
+            fenced=int(fenced),
             seq=wire.seq,
             event=row["event"],
             now=now,
@@ -129,7 +132,9 @@ class PresignCache:
         except (InvalidInput, KeyProblem):
             return None  # if it must be refused, that happens under the lock, from the state in the database
         detail = shorten(wire.detail) if wire.detail else None
-        return PresignedEvent(wire, job_version, event_row(job_version.job, wire, now_ms), detail)
+        return PresignedEvent(
+            wire, job_version, event_row(job_version.job, wire, now_ms), detail, new.attempt is not None
+        )
 
     def remember(self, job_id: str, job_version: JobVersion) -> None:
         """Remember a job's state after an event. Called after the commit."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.lifecycle import next_status
 from ...core.protocol import WireEvent, build
-from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
+from ...errors import AttemptRequired, IllegalTransition, JobdbError, KeyProblem, StaleAttempt, UnknownJob
 from ...model import JobStatus
 from .job_updates import JobUpdates, event_row, run_each, run_job_updates
 from .presign import JobVersion
@@ -38,15 +38,30 @@ class _PublishRow(NamedTuple):
     kid: int
     sealed: bytes | None
     revoked_ms: int | None
+    worker: str | None
+    lease_until_ms: int | None
 
 
 class _PublishState:
     """The state of one job while its events are being published in one transaction."""
 
-    __slots__ = ("attempt", "has_broker", "job", "kid", "last_seq", "sealed", "status", "token", "updates")
+    __slots__ = (
+        "attempt",
+        "has_broker",
+        "job",
+        "kid",
+        "last_seq",
+        "lease_until_ms",
+        "sealed",
+        "status",
+        "token",
+        "updates",
+        "worker",
+    )
 
     def __init__(self, row: _PublishRow, token: str | None) -> None:
-        self.job, status, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed, _revoked_ms = row
+        self.job, status, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed = row[:7]
+        self.worker, self.lease_until_ms = row.worker, row.lease_until_ms
         self.status = STATUSES[status]
         self.token = token
         self.updates = JobUpdates()
@@ -91,9 +106,11 @@ class _PublishState:
         return JobVersion(self.job, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed)
 
     def _check_attempt(self, new: NewEvent) -> None:
-        """Refuse a stale attempt; begin a new one if the event names none and the job was released."""
+        """Refuse a stale or missing attempt; begin a new one if the event names none and the job was released."""
         pending_again = self.status is JobStatus.PENDING and self.attempt > 0
         if new.attempt is None:
+            if self.lease_until_ms is not None:
+                raise attempt_required(f"publish {new.event} for", new.job_id, worker=self.worker, current=self.attempt)
             # Somebody works on a job that was claimed before and released: the old attempt stays invalid.
             if pending_again:
                 self.attempt += 1
@@ -116,8 +133,15 @@ class PublishBatch:
         self._vault = vault
         self._jobs: dict[str, _PublishState] = {}
 
-    def publish(self, events: Sequence[NewEvent]) -> list[WireEvent]:
+    def publish(
+        self, events: Sequence[NewEvent], *, refused: dict[tuple[str, int], JobdbError] | None = None
+    ) -> list[WireEvent]:
         """Number, sign and record events, add them to the outbox, and update their jobs.
+
+        Args:
+            events: the events, each job's in order.
+            refused: collects the first error per job and attempt, and the other events are published; if None, the
+                first error is raised and no event is published.
 
         Raises:
             UnknownJob, IllegalTransition, StaleAttempt, KeyProblem, InvalidInput: an event cannot be published.
@@ -127,10 +151,16 @@ class PublishBatch:
         now = tx.now_ms
         timestamp = wire_timestamp(now)
         for new in events:
-            job = jobs.get(new.job_id)
-            if job is None:
-                job = jobs[new.job_id] = self._load(new.job_id)
-            wire = job.sign(new, timestamp)
+            try:
+                job = jobs.get(new.job_id)
+                if job is None:
+                    job = jobs[new.job_id] = self._load(new.job_id)
+                wire = job.sign(new, timestamp)
+            except JobdbError as error:
+                if refused is None:
+                    raise
+                refused.setdefault((new.job_id, new.attempt or 0), error)
+                continue
             recorded.append(wire)
             rows.append(event_row(job.job, wire, now))
             if job.has_broker:
@@ -169,4 +199,20 @@ def stale_attempt(doing: str, job_id: str, attempt: int, *, status: JobStatus, c
         f"cannot {doing} job {job_id} with attempt {attempt}: it is {status} at attempt {current}",
         advice=f"stop this work; registry.get({job_id!r}) returns its state",
         command=f"stop this work; 'jobdb show {job_id}' shows its state",
+    )
+
+
+def attempt_required(doing: str, job_id: str, *, worker: str | None, current: int) -> AttemptRequired:
+    """Return the error for a call without an attempt on a job that is held under a lease.
+
+    Args:
+        doing: the refused operation, such as "renew".
+        job_id: the job.
+        worker: the worker that holds the claim.
+        current: the claim's number.
+    """
+    return AttemptRequired(
+        f"cannot {doing} job {job_id} without an attempt: {worker} holds it under a lease as attempt {current}",
+        advice=f"if you are that worker, pass attempt={current}",
+        command=f"if you are that worker, pass --attempt {current}, or set JOBDB_ATTEMPT={current}",
     )

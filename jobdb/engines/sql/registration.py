@@ -110,6 +110,8 @@ class Registration:
                 int(signed),
                 extra,
                 job,
+                new.max_attempts,
+                None,  # not_before_ms
             )
         )
 
@@ -145,6 +147,7 @@ class Registration:
                 kid=kid,
                 now=self._now,
                 idempotency_key=new.idempotency_key,
+                max_attempts=new.max_attempts,
             )
             if row is not None:
                 return job_id, row[0], prefix

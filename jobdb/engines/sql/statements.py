@@ -25,6 +25,7 @@ class JobStatements(StatementSet):
     list_jobs_by_status: Statement
     list_jobs_by_agent: Statement
     job_state: Statement
+    job_states: Statement
     cancel_job: Statement
     prune_candidates: Statement
     delete_job: Statement
@@ -38,19 +39,37 @@ class JobStatements(StatementSet):
 class ClaimStatements(StatementSet):
     """The statements of ``claims.sql``."""
 
+    claim_blockers: Statement
+    ready_due_jobs: Statement
+    ready_void_delays: Statement
     claim_next: Statement
     claim_next_by_agent: Statement
     claim_next_by_session: Statement
     claim_job: Statement
+    expired_lease_of: Statement
     renew_lease: Statement
-    release_job: Statement
+    give_back: Statement
     expired_leases: Statement
     void_leases: Statement
-    return_void_lease: Statement
     restart_limits: Statement
-    return_to_pending: Statement
     overdue_jobs: Statement
     end_job: Statement
+
+
+class WorkerStatements(StatementSet):
+    """The statements of ``workers.sql``."""
+
+    put_worker: Statement
+    heartbeat: Statement
+    delete_worker: Statement
+    delete_silent_workers: Statement
+    list_workers: Statement
+    workers_before_reboot: Statement
+    running_attempts: Statement
+    jobs_of_worker: Statement
+    insert_attempt: Statement
+    worker_host: Statement
+    list_attempts: Statement
 
 
 class LeaseStatements(StatementSet):
@@ -146,6 +165,7 @@ class TokenStatements(StatementSet):
 
 JOBS = JobStatements(Path(__file__).with_name("jobs.sql"))
 CLAIMS = ClaimStatements(Path(__file__).with_name("claims.sql"))
+WORKERS = WorkerStatements(Path(__file__).with_name("workers.sql"))
 LEASES = LeaseStatements(Path(__file__).with_name("leases.sql"))
 EVENTS = EventStatements(Path(__file__).with_name("events.sql"))
 OUTBOX = OutboxStatements(Path(__file__).with_name("outbox.sql"))
@@ -153,5 +173,5 @@ ACCEPT = AcceptStatements(Path(__file__).with_name("accept.sql"))
 SUBSCRIPTIONS = SubscriptionStatements(Path(__file__).with_name("subscriptions.sql"))
 TOKENS = TokenStatements(Path(__file__).with_name("tokens.sql"))
 
-VERBS = (JOBS, CLAIMS, LEASES, EVENTS, OUTBOX, ACCEPT, SUBSCRIPTIONS, TOKENS)
+VERBS = (JOBS, CLAIMS, WORKERS, LEASES, EVENTS, OUTBOX, ACCEPT, SUBSCRIPTIONS, TOKENS)
 """All sets. They are read when a database is opened, so that no verb needs a file descriptor for its statements."""
