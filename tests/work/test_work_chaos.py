@@ -1,0 +1,36 @@
+"""Test jobs of hostile agents while their workers and keepers are killed at random, shortly; tests/torture is longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.agent.chaos import run_chaos
+from tests.support.databases import PostgresDatabase, SqliteDatabase
+from tests.support.processes import module_environment
+from tests.support.requirements import on_linux
+
+pytestmark = on_linux("has /proc and child subreapers")
+
+
+@pytest.mark.parametrize(("engine", "seed"), [("sqlite", 1), ("postgresql", 2)])
+def test_jobs_survive_kills(engine: str, seed: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    database: SqliteDatabase | PostgresDatabase
+    if engine == "sqlite":
+        database = SqliteDatabase(tmp_path / "private", shared=False)
+    else:
+        database = request.getfixturevalue("postgres_database")
+    with database.open() as registry:
+        report = run_chaos(
+            tmp_path,
+            registry,
+            module_environment(JOBDB_URL=database.url),
+            jobs=60,
+            strikes=20,
+            seed=seed,
+            longest_sec=0.6,
+            limit_sec=120,
+        )
+    assert not report.violations, str(report)
+    assert report.strikes.total() >= 20, str(report)
