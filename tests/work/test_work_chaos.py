@@ -1,4 +1,4 @@
-"""Test jobs of hostile agents while their workers and keepers are killed at random, shortly; tests/torture is longer."""
+"""Test jobs of hostile agents while their workers and keepers are killed at random: short; tests/torture is longer."""
 
 from __future__ import annotations
 
