@@ -6,9 +6,12 @@ configuration is used: a test has an empty home.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
+
+from tests.support.agent.model_server import ModelRequest, Say, Shell, Step
 
 _CONFIG = """\
 model = "stub"
@@ -46,3 +49,11 @@ def configure_codex(home: Path, url: str) -> None:
     folder = home / ".codex"
     folder.mkdir(exist_ok=True)
     (folder / "config.toml").write_text(_CONFIG.format(url=url), "utf-8")
+
+
+def write_named_file(request: ModelRequest) -> Step:
+    """Answer "Write NAME." by having Codex write that file, in two steps."""
+    found = re.search(r"Write (\S+)\.$", request.prompt.strip())
+    if found is None:
+        raise ValueError(f"the prompt names no file: {request.prompt!r}")
+    return Say(f"{found[1]} is written.") if request.turn else Shell(f"echo the text of {found[1]} > {found[1]}")
