@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.agent.chaos import run_chaos
+from tests.support.agent.fleet import worker_environment
 from tests.support.databases import PostgresDatabase, SqliteDatabase
-from tests.support.processes import module_environment
 
 SEED = int(os.environ.get("JOBDB_TORTURE_SEED", time.time_ns() // 10**6 % 10**6))
 
@@ -31,7 +31,7 @@ def test_five_hundred_jobs_survive_three_hundred_kills(
         report = run_chaos(
             tmp_path,
             registry,
-            module_environment(JOBDB_URL=database.url),
+            worker_environment(tmp_path, database.url),
             jobs=500,
             strikes=300,
             seed=SEED,

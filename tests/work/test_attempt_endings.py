@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from jobdb import JobStatus, NewJob, Registry
-from tests.support.agent.fleet import Fleet
+from tests.support.agent.fleet import Fleet, worker_environment
 from tests.support.agent.journal import check_journal, read_journal
 from tests.support.agent.process_table import process_table
 from tests.support.databases import SqliteDatabase
-from tests.support.processes import module_environment
 from tests.support.requirements import on_linux
 from tests.support.waiting import wait_until
 
@@ -99,7 +98,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     database = SqliteDatabase(tmp_path / "private", shared=False)
     options: list[object] = ["--agent", "hostile", "-c", 8, "--lease-sec", LEASE_SEC, "--drain-sec", 1]
     options += ["--log-dir", tmp_path / "logs"]
-    environment = module_environment(JOBDB_URL=database.url)
+    environment = worker_environment(tmp_path, database.url)
     with database.open() as registry, Fleet(tmp_path, environment, options, workers=1) as fleet:
         yield Scene(registry, fleet)
 

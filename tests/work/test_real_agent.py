@@ -11,10 +11,9 @@ from pathlib import Path
 from jobdb import JobStatus, NewJob, Registry
 from jobdb.engines.identity import read_identity
 from tests.support.agent.codex import configure_codex
-from tests.support.agent.fleet import WorkerProcess, jobdb_work
+from tests.support.agent.fleet import WorkerProcess, jobdb_work, worker_environment
 from tests.support.agent.model_server import ModelRequest, ModelServer, Say, Shell, Step
 from tests.support.agent.process_table import agent_processes, process_table
-from tests.support.processes import module_environment
 from tests.support.requirements import on_linux, require_codex
 from tests.support.waiting import wait_until
 
@@ -48,7 +47,7 @@ def test_twenty_jobs_of_codex_are_done_once_although_a_keeper_is_killed(
     folder.mkdir()
     (tmp_path / "private").mkdir(mode=0o700)
     url = f"sqlite:///{tmp_path / 'private' / 'jobs.db'}"
-    environment = module_environment(JOBDB_URL=url, PATH=f"{programs}:{os.environ['PATH']}")
+    environment = worker_environment(tmp_path, url, PATH=f"{programs}:{os.environ['PATH']}")
     codex = ("codex", "exec", "--skip-git-repo-check", "--ephemeral", "-")
     options = ("--agent", "codex", "-c", SLOTS, "--log-dir", tmp_path / "logs", "--", *codex)
     worker = WorkerProcess(jobdb_work(*options), environment, folder, tmp_path / "worker.out")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.agent.chaos import run_chaos
+from tests.support.agent.fleet import worker_environment
 from tests.support.databases import PostgresDatabase, SqliteDatabase
-from tests.support.processes import module_environment
 from tests.support.requirements import on_linux
 
 pytestmark = on_linux("has /proc and child subreapers")
@@ -25,7 +25,7 @@ def test_jobs_survive_kills(engine: str, seed: int, tmp_path: Path, request: pyt
         report = run_chaos(
             tmp_path,
             registry,
-            module_environment(JOBDB_URL=database.url),
+            worker_environment(tmp_path, database.url),
             jobs=60,
             strikes=20,
             seed=seed,

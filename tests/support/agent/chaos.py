@@ -23,6 +23,7 @@ from tests.support.agent.process_table import ProcessTable, process_table
 
 LEASE_SEC = 3
 DRAIN_SEC = 1
+SETTLE_SEC = 5
 SLOTS = 4
 WORKERS = 2
 AGENT = "hostile"
@@ -75,11 +76,12 @@ def make_jobs(rng: Random, count: int, *, longest_sec: float) -> list[NewJob]:
     jobs = []
     for number in range(count):
         fate = "hangs" if number % 20 == 19 else "fails" if number % 20 == 9 else "completes"
+        way = rng.choice(_WAYS)
         act = {"hangs": "hang", "fails": "act=0.1 exit=3", "completes": f"act={rng.uniform(0, longest_sec):.2f}"}[fate]
         jobs.append(
             NewJob(
                 agent=AGENT,
-                prompt=f"{rng.choice(_WAYS)} {act}",
+                prompt=f"{way.replace('abandon ', '') if fate == 'hangs' else way} {act}",
                 job_id=f"{fate}-{number:04}",
                 max_attempts=2 if fate == "fails" else 500,
                 timeout_sec=2 if fate == "hangs" else 3600,
@@ -252,10 +254,14 @@ def _end(fleet: Fleet) -> list[str]:
     for worker in fleet.workers:
         worker.send(signal.SIGTERM)
     for worker in fleet.workers:
-        if worker.is_running() and worker.wait(30) != 0:
+        # One that was started this moment does not know the signal yet, and dies of it.
+        if worker.is_running() and worker.wait(30) not in (0, -signal.SIGTERM):
             wrong.append(f"a worker with nothing to do was told to end, and did with exit code {worker.ended[-1]}")
         if "Traceback" in worker.output.read_text("utf-8", "replace"):
             wrong.append(f"a traceback in {worker.output}")
+    deadline = time.monotonic() + SETTLE_SEC
+    while fleet.left_processes() and time.monotonic() < deadline:
+        time.sleep(0.02)
     return wrong + [f"left: {process}" for process in fleet.left_processes()]
 
 

@@ -25,7 +25,7 @@ from tests.support.agent.process_table import (
     process_table,
     processes_with_argument,
 )
-from tests.support.processes import python_module
+from tests.support.processes import module_environment, python_module
 
 _PR_SET_CHILD_SUBREAPER = 36
 HOSTILE = "tests.support.agent.hostile"
@@ -34,6 +34,11 @@ HOSTILE = "tests.support.agent.hostile"
 def jobdb_work(*options: object) -> list[str]:
     """Return the command that runs ``jobdb work`` with ``options``."""
     return [sys.executable, "-P", "-m", "jobdb.cli", "work", *map(str, options)]
+
+
+def worker_environment(folder: Path, url: str, **variables: str) -> dict[str, str]:
+    """Return the environment of workers on the database ``url``, whose locks and channels are below ``folder``."""
+    return module_environment(JOBDB_URL=url, JOBDB_RUNTIME_DIR=str(folder / "run"), **variables)
 
 
 class WorkerProcess:
