@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jobdb.work.keeper.cgroup import find_parent_group
 
 from jobdb import JobStatus, NewJob, Registry
-from tests.support.agent.fleet import Fleet, worker_environment
+from tests.support.agent.fleet import WITHOUT_CGROUPS, Fleet, jobdb_work, worker_environment
 from tests.support.agent.journal import check_journal, read_journal
 from tests.support.agent.process_table import process_table
 from tests.support.databases import SqliteDatabase
-from tests.support.requirements import on_linux
+from tests.support.requirements import on_linux, require, require_root
 from tests.support.waiting import wait_until
 
 pytestmark = on_linux("has /proc and child subreapers")
@@ -27,12 +28,13 @@ MARKED = (
     "ignore-sigterm setsid",
     "double-fork ignore-sigterm",
     "close-fds fork-bomb=6",
-    "flood=64 setsid",
-    "setsid stop",
+    "first:flood=64 setsid",
+    "setsid first:stop",
 )
 UNMARKED = ("clear-environment", "double-fork clear-environment close-fds ignore-sigterm fork-bomb=4")
 """Ways that clear the environment: only those below a keeper, its server or the worker can be found."""
 LEASE_SEC = 2
+WITHOUT = "without control groups"
 
 
 class Scene:
@@ -58,17 +60,18 @@ class Scene:
         wait_until(lambda: sum(entry.kind == "start" for entry in read_journal(self.fleet.agents)) == len(ways))
 
     def kill(self, *kinds: str) -> None:
-        """Kill the worker, all keepers, or their server, in this order."""
+        """Kill the worker, all keepers, or their server, in this order; none of them can do anything meanwhile."""
         table = process_table()
         pids = {
             "worker": [self.worker.pid],
             "keepers": [process.pid for process in self.fleet.keepers(table, self.worker)],
             "server": [process.pid for process in self.fleet.servers(table, self.worker)],
         }
-        for kind in kinds:
-            assert pids[kind], f"no {kind}"
-            for pid in pids[kind]:
-                os.kill(pid, signal.SIGKILL)
+        assert all(pids.values()), pids
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for kind in kinds:
+                for pid in pids[kind]:
+                    os.kill(pid, number)
         if "worker" in kinds:
             assert self.worker.wait(20) == -signal.SIGKILL
 
@@ -94,12 +97,17 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+def scene(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A scene; with the parameter WITHOUT, where no control groups can be used, whatever this machine has."""
+    command = jobdb_work()
+    if getattr(request, "param", "") == WITHOUT:
+        require_root("a mount namespace")
+        command = [*WITHOUT_CGROUPS, *command]
     database = SqliteDatabase(tmp_path / "private", shared=False)
     options: list[object] = ["--agent", "hostile", "-c", 8, "--lease-sec", LEASE_SEC, "--drain-sec", 1]
     options += ["--log-dir", tmp_path / "logs"]
     environment = worker_environment(tmp_path, database.url)
-    with database.open() as registry, Fleet(tmp_path, environment, options, workers=1) as fleet:
+    with database.open() as registry, Fleet(tmp_path, environment, options, workers=1, work=command) as fleet:
         yield Scene(registry, fleet)
 
 
@@ -114,10 +122,26 @@ def test_agents_die_with_their_worker(scene: Scene, kinds: tuple[str, ...]) -> N
     scene.expect_second_attempts()
 
 
+@pytest.mark.parametrize("scene", [WITHOUT], indirect=True)
+def test_without_control_groups_agents_die_with_their_worker(scene: Scene) -> None:
+    scene.register(MARKED + UNMARKED)
+    scene.kill("worker")
+    scene.expect_no_agent()
+    scene.worker.start()
+    scene.expect_second_attempts()
+
+
 @pytest.mark.parametrize("kinds", [("keepers",), ("keepers", "server"), ("server", "keepers")])
 def test_agents_die_with_their_keeper(scene: Scene, kinds: tuple[str, ...]) -> None:
     scene.register(MARKED + UNMARKED)
     scene.kill(*kinds)
+    scene.expect_second_attempts()
+
+
+@pytest.mark.parametrize("scene", [WITHOUT], indirect=True)
+def test_without_control_groups_agents_die_with_their_keeper(scene: Scene) -> None:
+    scene.register(MARKED + UNMARKED)
+    scene.kill("keepers", "server")
     scene.expect_second_attempts()
 
 
@@ -135,13 +159,23 @@ def test_agents_outlive_the_server_of_their_keepers(scene: Scene) -> None:
     scene.expect_clean_end()
 
 
-def test_what_nobody_could_end_is_ended_before_the_next_attempt(scene: Scene) -> None:
+@pytest.mark.parametrize("scene", [WITHOUT], indirect=True)
+def test_what_nobody_could_end_is_found_by_its_mark(scene: Scene) -> None:
     scene.register(MARKED)
     scene.kill("worker", "server", "keepers")
     scene.worker.start()
     scene.expect_second_attempts()
 
 
+def test_what_nobody_could_end_is_found_in_its_control_group(scene: Scene) -> None:
+    require(find_parent_group() is not None, "this process has no cgroup v2 of its own")
+    scene.register(MARKED + UNMARKED)
+    scene.kill("worker", "server", "keepers")
+    scene.worker.start()
+    scene.expect_second_attempts()
+
+
+@pytest.mark.parametrize("scene", ["", WITHOUT], indirect=True)
 def test_a_stopped_worker_loses_its_agents_with_its_lease(scene: Scene) -> None:
     scene.register(MARKED + UNMARKED)
     scene.worker.send(signal.SIGSTOP)

@@ -36,6 +36,14 @@ def jobdb_work(*options: object) -> list[str]:
     return [sys.executable, "-P", "-m", "jobdb.cli", "work", *map(str, options)]
 
 
+WITHOUT_CGROUPS = (
+    *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
+    'grep -w cgroup2 /proc/self/mounts | while read -r _ at _; do umount -l "$at" || exit 1; done && exec "$@"',
+    "sh",
+)
+"""Begins a command that runs in a mount namespace without cgroup v2, with the same process id; as root."""
+
+
 def worker_environment(folder: Path, url: str, **variables: str) -> dict[str, str]:
     """Return the environment of workers on the database ``url``, whose locks and channels are below ``folder``."""
     return module_environment(JOBDB_URL=url, JOBDB_RUNTIME_DIR=str(folder / "run"), **variables)

@@ -15,9 +15,9 @@ another attempt of the job still acts, or only lives, the journal says so (`test
 | abandon | with one of these two: does not wait, and ends with its exit code at once |
 | clear-environment | replaces itself by a process with an empty environment |
 | close-fds | closes all file descriptors but the lock and the journal |
-| flood=MIB | writes so much to its output |
+| flood=MIB | writes so much to its output before it acts |
 | fork-bomb=N | starts N children that sleep, in N // 2 sessions of their own, and leaves them |
-| stop | stops itself with SIGSTOP in the middle |
+| stop | stops itself with SIGSTOP before it acts |
 | kill-parent | kills its parent process, which is its keeper |
 | crash | kills itself in the middle |
 | exit=CODE | ends with this exit code |
@@ -125,12 +125,12 @@ class Agent:
     def _act(self) -> int:
         """Do what takes time; the end is written by whoever comes to it."""
         seconds = NEVER_SEC if "hang" in self.words else float(self.words.get("act", 0.05))
+        self._flood(int(self.words.get("flood", 0)))
+        if "stop" in self.words:
+            os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(seconds / 2)
         if "crash" in self.words:
             os.kill(os.getpid(), signal.SIGKILL)
-        if "stop" in self.words:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        self._flood(int(self.words.get("flood", 0)))
         time.sleep(seconds / 2)
         if self.words.get("write"):
             with open(self.words["write"], "w", encoding="utf-8") as file:
