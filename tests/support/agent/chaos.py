@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from jobdb import JobdbError, JobStatus, NewJob, Registry
 from jobdb.model import Job
 from tests.support.agent.fleet import Fleet, WorkerProcess
 from tests.support.agent.journal import check_journal, read_journal
-from tests.support.agent.process_table import ProcessTable, process_table
+from tests.support.agent.process_table import Process, ProcessTable, descendants, process_table
 
 LEASE_SEC = 3
 DRAIN_SEC = 1
@@ -106,6 +106,7 @@ class Striker:
         self._rng = rng
         self._cancellations = cancellations
         self._resumptions: list[tuple[float, WorkerProcess]] = []
+        self._fallen: defaultdict[WorkerProcess, list[Process]] = defaultdict(list)
         self.strikes: Counter[str] = Counter()
 
     def strike(self) -> None:
@@ -150,27 +151,41 @@ class Striker:
         self._resumptions.clear()
 
     def _kill(self, kinds: Sequence[str], worker: WorkerProcess, table: ProcessTable) -> bool:
-        """Kill one of each kind, in a random order; return whether all of them were there."""
-        victims: list[int] = []
+        """Kill one of each kind, in a random order; return whether all of them were there.
+
+        Worker, server and keeper are never all killed at once: an agent that has cleared its environment could be found
+        by nobody then. A killed keeper without a server leaves its agent to the worker, which lives on meanwhile.
+        """
+        keepers = self._fleet.keepers(table, worker)
+        if "worker" in kinds:
+            if self._falling(worker, table):
+                return False
+            keepers = [keeper for keeper in keepers if keeper.parent != worker.pid]
+        victims: list[Process] = []
         for kind in kinds:
-            found = {
-                "worker": [worker.pid],
-                "keeper": [process.pid for process in self._fleet.keepers(table, worker)],
-                "server": [process.pid for process in self._fleet.servers(table, worker)],
-            }[kind]
+            found = {"worker": [table[worker.pid]], "keeper": keepers, "server": self._fleet.servers(table, worker)}[
+                kind
+            ]
             if not found:
                 return False
             victims.append(self._rng.choice(found))
         self._rng.shuffle(victims)
-        for pid in victims:
+        for victim in victims:
+            if "worker" not in kinds:
+                self._fallen[worker] += descendants(table, [victim.pid]) if victim in keepers else []
             try:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(victim.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        if worker.pid in victims:
+        if "worker" in kinds:
             worker.wait(20)
             worker.start()
         return True
+
+    def _falling(self, worker: WorkerProcess, table: ProcessTable) -> list[Process]:
+        """Return the processes below killed keepers of a worker that are still alive."""
+        alive = {(process.pid, process.started) for process in table.values()}
+        return [process for process in self._fallen[worker] if (process.pid, process.started) in alive]
 
     def _pause(self, worker: WorkerProcess) -> bool:
         """Stop a worker past its lease, if none is stopped."""
