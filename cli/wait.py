@@ -1,7 +1,7 @@
 """The ``wait`` command, and the exit codes for how a job ended, which subscribe uses too.
 
-Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the registry, and ``artifacts`` for
-``--check-artifacts``.
+Called by the ``jobdb`` group (``commands.py``), when the command is run; calls the registry, and
+``jobdb.work.artifacts`` for ``--check-artifacts``.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import typer
 
 from jobdb.model import Job, JobStatus
 
+from .claimed_job import resolve_job
 from .context import open_registry
 from .inputs import check_time_limit
 from .messages import print_error
 from .output import print_json, print_line
-from .parameters import AsJson, JobId
+from .parameters import AsJson, ClaimedJobId
 
 EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.ERROR: 1, JobStatus.CANCELLED: 6}
 
 
 def wait(
     ctx: typer.Context,
-    job: JobId,
+    job: ClaimedJobId = None,
     timeout_sec: Annotated[
         float | None,
         typer.Option("--timeout-sec", metavar="SEC", help="Give up after SEC seconds. Default: never."),
@@ -49,6 +50,7 @@ def wait(
       jobdb wait 0f3a9c2d7b11 --check-artifacts ./work
     """
     timeout_sec = check_time_limit(timeout_sec, option="--timeout-sec")
+    job = resolve_job(job)
     with open_registry(ctx) as registry:
         ended = registry.wait(job, timeout_sec=timeout_sec)
     if as_json:
@@ -62,7 +64,7 @@ def wait(
 
 
 def _check_artifacts(job: Job, folder: str) -> int:
-    from .artifacts import missing_artifacts
+    from jobdb.work.artifacts import missing_artifacts
 
     missing = missing_artifacts(folder, job.expected_artifacts)
     for path, fault in missing:

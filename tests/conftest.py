@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.keeper_fixtures"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,6 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from jobdb.cli import inputs
-from jobdb.cli.artifacts import missing_artifacts
 from jobdb.cli.param_conversion import PlainConverter
 
 from jobdb.errors import InvalidInput
@@ -83,28 +81,6 @@ def test_durations_are_shown_in_one_unit(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
     now = datetime.now(UTC)
     assert format_duration(((now + timedelta(seconds=seconds)) - now).total_seconds()) == text
-
-
-def test_artifacts_count_only_inside_the_folder(tmp_path: Path) -> None:
-    folder, outside = tmp_path / "work", tmp_path / "work-2"
-    (folder / "sub").mkdir(parents=True)
-    outside.mkdir()
-    (outside / "there").touch()
-    (folder / "here").touch()
-    (folder / "sub" / "deep").touch()
-    os.symlink(outside, folder / "link")
-    os.symlink("/etc/passwd", folder / "passwd")
-    os.symlink("nowhere", folder / "dangling")
-    os.symlink("loop", folder / "loop")
-    os.symlink("sub/deep", folder / "inside")
-    expected = ("here", "sub/deep", "sub/", "inside", "./here", "sub//deep")
-    assert missing_artifacts(str(folder), expected) == []
-    wrong = ("link/there", "passwd", "dangling", "loop", "../work-2/there", "/etc/passwd", "", "a\0b", "here/", "no")
-    assert [path for path, _ in missing_artifacts(str(folder), wrong)] == list(wrong)
-    os.symlink(folder, tmp_path / "alias")
-    assert missing_artifacts(str(tmp_path / "alias"), expected) == []
-    with pytest.raises(InvalidInput):
-        missing_artifacts(str(folder / "here"), expected)
 
 
 PARAMETER: Any = SimpleNamespace(multiple=False, nargs=1)

@@ -18,7 +18,7 @@ FLOORS = (
     {"filesystem", "crypto"},
     {"engines"},
     {"registry"},
-    {"operations", "mqtt", "legacy"},
+    {"operations", "mqtt", "legacy", "work"},
     {"doctor", "ui"},
     {"cli"},
 )

@@ -21,7 +21,7 @@ from .limits import (
     UnsupportedVersion,
 )
 from .signature import sign, verify
-from .wire import build, parse
+from .wire import build, decode, parse
 
 __all__ = [
     "JOB_ID_PATTERN",
@@ -39,6 +39,7 @@ __all__ = [
     "WireEvent",
     "build",
     "canonical",
+    "decode",
     "parse",
     "sign",
     "verify",

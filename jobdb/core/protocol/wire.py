@@ -98,6 +98,17 @@ def _parse_flat(payload: dict[str, Any], data: dict[str, Any], data_text: str, t
     return event
 
 
+def decode(text: str) -> Any:
+    """Decode JSON text from an untrusted sender by the rules for a payload.
+
+    Raises:
+        MalformedPayload: it is not JSON, has a key twice in one object, too many values, an integer beyond
+            ±(2**53 - 1) or a number that is not finite.
+    """
+    _check_values(text)
+    return _decode(text)
+
+
 def build(
     *,
     job_id: str,

@@ -52,6 +52,10 @@ SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 'pending' AND not_before_ms IS 
        EXISTS (SELECT 1 FROM jobs
                WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now)::INT;
 
+-- next_ready: the same; SQLite's names of indexes mean nothing here.
+SELECT (SELECT min(not_before_ms) FROM jobs WHERE status = 'pending' AND not_before_ms IS NOT NULL),
+       (SELECT min(lease_until_ms) FROM jobs WHERE status = 'running' AND lease_until_ms IS NOT NULL);
+
 -- ready_due_jobs: jobs that another transaction has locked are skipped.
 UPDATE jobs SET not_before_ms = NULL, delay_ms = NULL
 WHERE id = ANY(ARRAY(SELECT id FROM jobs
@@ -185,9 +189,20 @@ SELECT setval('jobs_id_seq', COALESCE((SELECT max(id) FROM jobs), 0) + 1, false)
        setval('subscriptions_id_seq', COALESCE((SELECT max(id) FROM subscriptions), 0) + 1, false),
        setval('refusals_id_seq', COALESCE((SELECT max(id) FROM refusals), 0) + 1, false);
 
+-- publish_states: the same; the ids are a JSON array.
+SELECT j.id, j.status, j.last_seq, j.attempt, j.has_broker, j.kid, t.sealed, t.revoked_ms, j.worker,
+       j.lease_until_ms, j.job_id
+FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
+WHERE j.job_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(CAST(:job_ids AS TEXT) AS JSON))));
+
+-- get_jobs_by_number: the same; the primary keys are a JSON array.
+SELECT * FROM job_records
+WHERE id = ANY(ARRAY(SELECT CAST(json_array_elements_text(CAST(CAST(:jobs AS TEXT) AS JSON)) AS BIGINT)))
+ORDER BY priority DESC, id;
+
 -- job_states: the status and attempt of several jobs; the ids are a JSON array.
 SELECT job_id, status, attempt FROM jobs
-WHERE job_id IN (SELECT json_array_elements_text(CAST(CAST(:job_ids AS TEXT) AS JSON)));
+WHERE job_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(CAST(:job_ids AS TEXT) AS JSON))));
 
 -- jobs_of_worker: locked, so that no renewal can follow this read; jobs in use are skipped.
 SELECT j.job_id, j.id, j.strikes, j.worker, j.attempt, j.max_attempts

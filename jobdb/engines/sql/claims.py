@@ -63,6 +63,16 @@ class ClaimVerbs(VerbGroup):
                 return None
 
     @verb
+    def next_ready_ms(self) -> int | None:
+        """Return in how many milliseconds time alone makes a job claimable: a delay or a lease ends; None if none."""
+        with self.store.read() as tx:
+            row = tx.one(CLAIMS.next_ready)
+            now = tx.now_ms
+        assert row is not None
+        times = [moment for moment in row if moment is not None]
+        return max(0, min(times) - now) if times else None
+
+    @verb
     def renew(self, job_id: str, *, attempt: int | None, lease_ms: int) -> Claim:
         """Extend the lease of a current claim, counted from now."""
         with self.store.write() as tx:

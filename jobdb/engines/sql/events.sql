@@ -6,6 +6,12 @@ SELECT j.id, j.status, j.last_seq, j.attempt, j.has_broker, j.kid, t.sealed, t.r
 FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
 WHERE j.job_id = :job_id;
 
+-- publish_states: the same for several jobs; the ids are a JSON array.
+SELECT j.id, j.status, j.last_seq, j.attempt, j.has_broker, j.kid, t.sealed, t.revoked_ms, j.worker,
+       j.lease_until_ms, j.job_id
+FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
+WHERE j.job_id IN (SELECT value FROM json_each(:job_ids));
+
 -- insert_event: record an event.
 INSERT INTO events (job, seq, event, attempt, recorded_ms, digest, payload)
 VALUES (:job, :seq, :event, :attempt, :now, :digest, :payload);

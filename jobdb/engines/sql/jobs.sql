@@ -25,6 +25,9 @@ SELECT * FROM job_records WHERE job_id = :job_id;
 -- get_job_by_number: one job's record, by its primary key.
 SELECT * FROM job_records WHERE id = :job;
 
+-- get_jobs_by_number: the records of several jobs, the first to be claimed first; the primary keys are a JSON array.
+SELECT * FROM job_records WHERE id IN (SELECT value FROM json_each(:jobs)) ORDER BY priority DESC, id;
+
 -- job_number: the primary key of a job.
 SELECT id FROM jobs WHERE job_id = :job_id;
 

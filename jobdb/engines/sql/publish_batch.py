@@ -6,6 +6,7 @@ transaction.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.lifecycle import next_status
@@ -60,8 +61,18 @@ class _PublishState:
     )
 
     def __init__(self, row: _PublishRow, token: str | None) -> None:
-        self.job, status, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed = row[:7]
-        self.worker, self.lease_until_ms = row.worker, row.lease_until_ms
+        (
+            self.job,
+            status,
+            self.last_seq,
+            self.attempt,
+            self.has_broker,
+            self.kid,
+            self.sealed,
+            _revoked_ms,
+            self.worker,
+            self.lease_until_ms,
+        ) = row
         self.status = STATUSES[status]
         self.token = token
         self.updates = JobUpdates()
@@ -150,11 +161,12 @@ class PublishBatch:
         recorded, rows, deliveries = [], [], []
         now = tx.now_ms
         timestamp = wire_timestamp(now)
+        states = self._read_states(events) if len(events) > 1 else {}
         for new in events:
             try:
                 job = jobs.get(new.job_id)
                 if job is None:
-                    job = jobs[new.job_id] = self._load(new.job_id)
+                    job = jobs[new.job_id] = self._load(new.job_id, states)
                 wire = job.sign(new, timestamp)
             except JobdbError as error:
                 if refused is None:
@@ -174,11 +186,22 @@ class PublishBatch:
         """Return the state of a job of the batch after its events; None if it has ended."""
         return self._jobs[job_id].job_version
 
-    def _load(self, job_id: str) -> _PublishState:
+    def _read_states(self, events: Sequence[NewEvent]) -> dict[str, _PublishRow]:
+        """Return the states of the events' jobs that are not known yet, read in one statement."""
+        job_ids = {event.job_id for event in events} - self._jobs.keys()
+        if len(job_ids) < 2:
+            return {}
+        rows = self._tx.all(EVENTS.publish_states, job_ids=json.dumps(sorted(job_ids)))
+        return {job_id: _PublishRow._make(row) for *row, job_id in rows}
+
+    def _read_state(self, job_id: str) -> _PublishRow:
         row = self._tx.one(EVENTS.publish_state, job_id=job_id)
         if row is None:
             raise UnknownJob(job_id)
-        found = _PublishRow._make(row)
+        return _PublishRow._make(row)
+
+    def _load(self, job_id: str, states: dict[str, _PublishRow]) -> _PublishState:
+        found = states.get(job_id) or self._read_state(job_id)
         token = None
         if found.kid and found.revoked_ms is None and found.sealed is not None:
             token = self._vault.unseal(found.sealed, bound_to=token_binding(job_id, found.kid))

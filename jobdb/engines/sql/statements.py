@@ -20,6 +20,7 @@ class JobStatements(StatementSet):
     job_by_idempotency_key: Statement
     get_job: Statement
     get_job_by_number: Statement
+    get_jobs_by_number: Statement
     job_number: Statement
     list_jobs: Statement
     list_jobs_by_status: Statement
@@ -40,6 +41,7 @@ class ClaimStatements(StatementSet):
     """The statements of ``claims.sql``."""
 
     claim_blockers: Statement
+    next_ready: Statement
     ready_due_jobs: Statement
     ready_void_delays: Statement
     claim_next: Statement
@@ -83,6 +85,7 @@ class EventStatements(StatementSet):
     """The statements of ``events.sql``."""
 
     publish_state: Statement
+    publish_states: Statement
     insert_event: Statement
     insert_delivery: Statement
     advance_job: Statement

@@ -7,6 +7,7 @@ are part of them.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import model
@@ -112,12 +113,12 @@ def _claim(tx: Transaction, vault: Vault, batch: WorkBatch) -> tuple[bool, list[
     numbers = Queue(batch.worker, lease_until, batch.agent, batch.agent_session).claim(tx, batch.claim)
     if not numbers:
         return again, []
-    records = [_read_record(tx, number) for number in numbers]
+    records = _read_records(tx, numbers)
     host = tx.one(WORKERS.worker_host, worker_id=batch.worker_id)
     if host is not None:
         rows = [
             {
-                "job": number,
+                "job": record.id,
                 "attempt": record.attempt,
                 "worker": batch.worker,
                 "worker_id": batch.worker_id,
@@ -125,7 +126,7 @@ def _claim(tx: Transaction, vault: Vault, batch: WorkBatch) -> tuple[bool, list[
                 "log": log_path(batch.log_dir, record.job_id, record.attempt) if batch.log_dir else None,
                 "now": tx.now_ms,
             }
-            for number, record in zip(numbers, records, strict=True)
+            for record in records
         ]
         run_each(tx, WORKERS.insert_attempt, rows)
     if batch.announce:
@@ -137,12 +138,9 @@ def _claim(tx: Transaction, vault: Vault, batch: WorkBatch) -> tuple[bool, list[
         ]
         # A job whose token is revoked is claimed all the same, and ends without an event.
         PublishBatch(tx, vault).publish(started, refused={})
-        records = [_read_record(tx, number) for number in numbers]
-    records.sort(key=lambda record: (-record.priority, record.id))
+        records = _read_records(tx, numbers)
     return again, records
 
 
-def _read_record(tx: Transaction, number: int) -> JobRecord:
-    row = tx.one(JOBS.get_job_by_number, job=number)
-    assert row is not None
-    return JobRecord._make(row)
+def _read_records(tx: Transaction, numbers: list[int]) -> list[JobRecord]:
+    return [JobRecord._make(row) for row in tx.all(JOBS.get_jobs_by_number, jobs=json.dumps(numbers))]
