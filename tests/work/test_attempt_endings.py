@@ -104,7 +104,18 @@ def scene(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
         require_root("a mount namespace")
         command = [*WITHOUT_CGROUPS, *command]
     database = SqliteDatabase(tmp_path / "private", shared=False)
-    options: list[object] = ["--agent", "hostile", "-c", 8, "--lease-sec", LEASE_SEC, "--drain-sec", 1]
+    options: list[object] = [
+        "--agent",
+        "hostile",
+        "-c",
+        8,
+        "--lease-sec",
+        LEASE_SEC,
+        "--drain-sec",
+        1,
+        "--grace-sec",
+        1,
+    ]
     options += ["--log-dir", tmp_path / "logs"]
     environment = worker_environment(tmp_path, database.url)
     with database.open() as registry, Fleet(tmp_path, environment, options, workers=1, work=command) as fleet:

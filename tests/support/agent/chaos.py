@@ -236,7 +236,7 @@ def run_chaos(
     report = Report(seed, jobs)
     began = time.monotonic()
     registry.register_many(make_jobs(rng, jobs, longest_sec=longest_sec))
-    options = ["--agent", AGENT, "-c", SLOTS, "--lease-sec", LEASE_SEC, "--drain-sec", DRAIN_SEC]
+    options = ["--agent", AGENT, "-c", SLOTS, "--lease-sec", LEASE_SEC, "--drain-sec", DRAIN_SEC, "--grace-sec", 1]
     options += ["--log-dir", folder / "logs"]
     with Fleet(folder, environment, options, workers=WORKERS, work=work) as fleet:
         striker = Striker(fleet, registry, rng, cancellations=jobs // 20)
