@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jobdb.work.keeper.cgroup import find_parent_group
 
 from jobdb import JobStatus, NewJob, Registry
+from jobdb.work.keeper.cgroup import find_parent_group
 from tests.support.agent.fleet import WITHOUT_CGROUPS, Fleet, jobdb_work, worker_environment
 from tests.support.agent.journal import check_journal, read_journal
 from tests.support.agent.process_table import process_table
