@@ -24,7 +24,7 @@ from .statements import CLAIMS, JOBS, WORKERS
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
-    from ...model import AttemptKey, GiveBack, ReapAction, WorkBatch
+    from ...model import AttemptKey, GiveBack, NewEvent, ReapAction, WorkBatch
     from ..store import Transaction
 
 
