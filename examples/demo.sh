@@ -1,6 +1,6 @@
 #!/bin/sh
-# A job's whole life, in a temporary folder: import an old registry, register, claim, publish signed events, refuse an
-# altered event, complete, show. Prints each command before it runs it.
+# The main job, in a temporary folder: import an old registry, register, claim, publish signed events, refuse an altered
+# event, complete, show; then a worker that runs three jobs. Prints each command before it runs it.
 set -eu
 jobdb=${1:-jobdb}
 case $jobdb in */*) jobdb=$(cd "$(dirname "$jobdb")" && pwd)/$(basename "$jobdb") ;; esac
@@ -52,5 +52,14 @@ run complete --detail "all sorted"
 expect_refusal publish progress
 run show "$job"
 run events "$job"
+explain "A worker runs three jobs with a stand-in for an agent. One crashes in its first attempt, and is tried again."
+run register --agent demo --job-id sort --expect sorted.txt "sort ten problems into sorted.txt"
+run register --agent demo --job-id check --expect checked.txt --max-attempts 2 "crash once, then check into checked.txt"
+run register --agent demo --job-id report --expect report.txt "report into report.txt"
+cp "$examples/stand-in-agent.sh" agent.sh
+run work --agent demo --concurrency 2 --until-empty -- sh agent.sh
+run list --agent demo
+run events check
+run logs check
 echo
 echo "Done. Next: jobdb --help, and docs/tutorial.md"
