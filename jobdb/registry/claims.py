@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 DEFAULT_LEASE_SEC = 300.0
 DEFAULT_STRIKE_LIMIT = 3
+_CLOCK_STEP_SEC = 0.001
+_LONGEST_WAIT_SEC = 60.0
+"""How often to look although nothing has changed: the clock that says when a job is due may be set ahead."""
 
 
 class ClaimVerbs(RegistryBase):
@@ -81,7 +84,10 @@ class ClaimVerbs(RegistryBase):
             left = deadline - time.monotonic()
             if claim is not None or left <= 0:
                 return claim
-            yield WaitForChange(seen, left)
+            ready_ms = self.engine.next_ready_ms()
+            if ready_ms is not None:
+                left = min(left, ready_ms / 1000 + _CLOCK_STEP_SEC)
+            yield WaitForChange(seen, min(left, _LONGEST_WAIT_SEC))
 
     def renew(self, job_id: str, *, attempt: int | None = None, lease_sec: float = DEFAULT_LEASE_SEC) -> Claim:
         """Renew the lease of a claim.

@@ -68,9 +68,14 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """It ended with an error of its own: a try is used up."""
+    """It ended with an error of its own: a try is used up.
+
+    Attributes:
+        is_final: no further try can help: the job ends, whatever tries it has left.
+    """
 
     reason: str
+    is_final: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -147,6 +152,8 @@ def ending(job_id: str, attempt: int, strikes: int, report: Report, stop: Stop |
         return GiveBack(job_id=job_id, attempt=attempt, reason=stop.reason)
     if stop is not None:  # the lease: it ran out like that of a worker that died
         return _strike(job_id, attempt, stop.reason, _data(report))
+    if isinstance(report, Failed) and report.is_final:
+        return NewEvent(job_id=job_id, event=EventKind.ERROR, detail=report.reason, data=report.data, attempt=attempt)
     if isinstance(report, Failed):
         return _failure(job_id, attempt, strikes, report.reason, report.data)
     reason = report.reason if isinstance(report, Vanished) else "it was stopped by somebody else"

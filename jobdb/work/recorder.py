@@ -9,7 +9,7 @@ what was refused, or by an earlier call whose answer was lost. So the state of t
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..model import EventKind, GiveBack, JobStatus, NewEvent
 from . import transitions
@@ -125,8 +125,7 @@ class Recorder:
         for key, (end, error) in list(self._doubts.items()):
             slot, status = self._ended[key], states[key]
             del self._doubts[key]
-            recorded = JobStatus.COMPLETED if isinstance(end, NewEvent) else JobStatus.ERROR
-            if status is recorded:
+            if status is _final_status(end):
                 self._finish(slot, end, ended=True)
             elif status is JobStatus.RUNNING and isinstance(end, NewEvent):
                 # The claim stands, and its event cannot be published: the job must not hang because of what it says.
@@ -140,26 +139,15 @@ class Recorder:
     def _finish(self, slot: Slot, end: Ending, *, ended: bool) -> None:
         """Report an attempt whose end is recorded."""
         del self._ended[slot.key]
-        job_id, attempt = slot.key
-        duration = self._duration(slot)
         if isinstance(end, NewEvent):
-            self.tally["completed"] += 1
-            status, detail = JobStatus.COMPLETED, end.detail
-        else:
-            self.tally["failed" if end.counts else "returned"] += 1
-            status, detail = JobStatus.ERROR, end.reason
-        if ended or isinstance(end, NewEvent):
-            self._report(
-                transitions.Ended(
-                    job_id=job_id,
-                    attempt=attempt,
-                    status=status.value,
-                    detail=detail,
-                    data=end.data,
-                    duration_sec=duration,
-                )
-            )
+            self.tally["completed" if end.event is EventKind.COMPLETED else "failed"] += 1
+            self._report_end(slot, _final_status(end), end.detail, end.data)
             return
+        self.tally["failed" if end.counts else "returned"] += 1
+        if ended:
+            self._report_end(slot, JobStatus.ERROR, end.reason, end.data)
+            return
+        job_id, attempt = slot.key
         self._delayed[job_id] = self._clock() + end.delay_sec
         heapq.heappush(self._dues, self._delayed[job_id])
         self._report(
@@ -170,7 +158,20 @@ class Recorder:
                 delay_sec=end.delay_sec,
                 counts=end.counts,
                 data=end.data,
-                duration_sec=duration,
+                duration_sec=self._duration(slot),
+            )
+        )
+
+    def _report_end(self, slot: Slot, status: JobStatus, detail: str, data: Mapping[str, Any]) -> None:
+        job_id, attempt = slot.key
+        self._report(
+            transitions.Ended(
+                job_id=job_id,
+                attempt=attempt,
+                status=status.value,
+                detail=detail,
+                data=data,
+                duration_sec=self._duration(slot),
             )
         )
 
@@ -200,6 +201,12 @@ class Recorder:
         """Forget the jobs that were due a while ago: others have them."""
         for job_id in [job_id for job_id, due in self._delayed.items() if due + _DUE_SLACK_SEC < now]:
             del self._delayed[job_id]
+
+
+def _final_status(end: Ending) -> JobStatus:
+    """Return the status of a job that has ended as its attempt's ending says."""
+    is_completion = isinstance(end, NewEvent) and end.event is EventKind.COMPLETED
+    return JobStatus.COMPLETED if is_completion else JobStatus.ERROR
 
 
 def _published(event: NewEvent) -> transitions.Published:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..model import Claim, NewEvent
+    from ..registry import Registry
     from .mailbox import Mailbox
     from .outcomes import Stop
     from .slots import Key
@@ -31,6 +32,7 @@ class RunnerContext:
 
     Attributes:
         mailbox: where it reports.
+        registry: the registry, for reading.
         concurrency: how many attempts may run at a time.
         registry_id: the id of the registry, 32 hex digits.
         url: the database's absolute URL without a password.
@@ -40,6 +42,7 @@ class RunnerContext:
     """
 
     mailbox: Mailbox
+    registry: Registry
     concurrency: int
     registry_id: str
     url: str

@@ -170,6 +170,7 @@ class Worker:
             self._runner.open(
                 RunnerContext(
                     mailbox=self._mailbox,
+                    registry=self._registry,
                     concurrency=self._settings.concurrency,
                     registry_id=registry_id,
                     url=url_for_children(self._registry.url),

@@ -118,7 +118,9 @@ def test_a_job_released_elsewhere_continues_under_a_new_attempt(registry, other_
     assert registry.get(published_job).status is JobStatus.RUNNING
 
 
-def test_a_job_pruned_elsewhere_is_unknown_even_if_its_id_is_reused(registry, other_registry, published_job, clock, attempt):
+def test_a_job_pruned_elsewhere_is_unknown_even_if_its_id_is_reused(
+    registry, other_registry, published_job, clock, attempt
+):
     other_registry.publish(published_job, "completed", attempt=attempt)
     clock.advance(10)
     assert other_registry.prune(older_than_sec=1) == [published_job]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobdb.work.keeper.client import KeeperServer
-from jobdb.work.keeper.messages import Activity, Ended, StartFailure, Started
+from jobdb.work.keeper.messages import Activity, Ended, Started, StartFailure
 from tests.support.keepers import Attempts, begin, run
 from tests.support.process_marks import marked_processes
 
