@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ...system.interrupt_safe_flag import Flag
     from .connections import BusyWait
     from .fork import Lifetime
     from .mutex import Mutex, MutexHold
@@ -172,18 +173,21 @@ class ReadPath:
             except apsw.Error as error:
                 raise translate(error, self.path, 0.0) from error
 
-    def wait_for_change(self, seen: int, timeout_sec: float) -> int:
+    def wait_for_change(self, seen: int, timeout_sec: float, *, wake: Flag | None = None) -> int:
         """Wait until `data_version` differs from ``seen``, or for ``timeout_sec``; return the current one.
+
+        ``wake`` is a flag that ends the wait when it is set.
 
         It polls, since SQLite has no notifications, at intervals that grow from 1 ms to 20 ms: a change is noticed
         within milliseconds while there is traffic, and the processor is idle while there is none.
         """
         deadline = monotonic() + timeout_sec
         pause = _FIRST_PAUSE_SEC
+        rest = time.sleep if wake is None else wake.wait
         while True:
             version = self.data_version()
             left = deadline - monotonic()
-            if version != seen or left <= 0:
+            if version != seen or left <= 0 or (wake is not None and wake.is_set()):
                 return version
-            time.sleep(min(pause, left))
+            rest(min(pause, left))
             pause = min(pause * 1.2, _LONGEST_PAUSE_SEC)
