@@ -37,13 +37,24 @@ COMMANDS: dict[str, list[list[str]]] = {
     "events": [["events", "evil"], ["events", "evil", "--json"], ["events", "evil", "--wire"]],
     "wait": [["wait", "evil", "--json"], ["wait", HOSTILE_TEXT]],
     "cancel": [["cancel", "free2", "--reason", HOSTILE_TEXT, "--json"], ["cancel", "evil", "--reason", HOSTILE_TEXT]],
-    "claim": [["claim", "--job", "free", "--worker", HOSTILE_TEXT, "--json"]],
+    "claim": [
+        ["claim", "--job", "free", "--worker", HOSTILE_TEXT, "--json"],
+        ["claim", "--job", "free5", "--worker", HOSTILE_TEXT, "--export"],
+    ],
     "renew": [["renew", "free", "--attempt", "1", "--json"], ["renew", "evil", "--attempt", "1"]],
     "publish": [
-        ["publish", "free", "progress", "--detail", LONG_HOSTILE_TEXT, "--json"],
+        ["publish", "free", "progress", "--attempt", "1", "--detail", LONG_HOSTILE_TEXT, "--json"],
+        ["publish", "free", "progress"],
         ["publish", "free", HOSTILE_TEXT],
+        ["publish", HOSTILE_TEXT],
     ],
-    "release": [["release", "free", "--attempt", "1", "--json"]],
+    "release": [
+        ["release", "free", "--attempt", "1", "--json"],
+        ["release", "free5", "--attempt", "1", "--delay", "600", "--reason", HOSTILE_TEXT, "--json"],
+        ["claim", "--job", "free5"],
+        ["list"],
+        ["show", "free5"],
+    ],
     "complete": [["complete", "free3", "--detail", HOSTILE_TEXT, "--json"]],
     "fail": [["fail", "free4", "--detail", HOSTILE_TEXT, "--data", json.dumps({HOSTILE_TEXT: HOSTILE_TEXT}), "--json"]],
     "accept": [
