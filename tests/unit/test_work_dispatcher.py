@@ -268,7 +268,7 @@ def test_time_limits_stop_once_and_fail_the_job() -> None:
     bench.runner.finish(("slow", 1), DONE)  # too late
     bench.round()
     assert bench.registry.jobs["slow"].log[-1][2].data["reason"] == "timeout"
-    bench.round(after=10)
+    bench.round(after=11)
     assert bench.runner.stops[("silent", 1)][0].cause is StopCause.IDLE
     bench.round(after=10_000)
     assert bench.runner.stops[("asking", 1)][0].cause is StopCause.DEADLINE  # nobody renewed it meanwhile
