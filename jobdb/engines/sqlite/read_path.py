@@ -6,13 +6,14 @@ are first needed: most programs that publish never read.
 
 from __future__ import annotations
 
-import time
+import weakref
 from os import getpid
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import apsw
 
+from ...system.interrupt_safe_flag import Flag
 from .connections import close_without_checkpoint, roll_back
 from .error_translation import translate
 from .mutex import MutexBlock
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ...system.interrupt_safe_flag import Flag
     from .connections import BusyWait
     from .fork import Lifetime
     from .mutex import Mutex, MutexHold
     from .replacement_guard import ReplacementGuard
+    from .wal_listener import WalListener
 
 _FIRST_PAUSE_SEC, _LONGEST_PAUSE_SEC = 0.001, 0.02
+_POLL_SEC = 0.1
+"""How long a wait polls before it asks the kernel for notifications."""
+_RECHECK_SEC = 0.5
+"""How often a wait looks without a notification."""
 
 
 class ReadPath:
@@ -71,6 +76,8 @@ class ReadPath:
         self._wal_index = wal_index
         self._clock = clock
         self._snapshot: Snapshot = (0, 0)  # of the current transaction; under the mutex
+        self._listener: WalListener | None = None
+        self._has_no_listener = False
 
     def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
         """Acquire the mutex and begin a read transaction; the caller undoes it if this raises.
@@ -178,16 +185,57 @@ class ReadPath:
 
         ``wake`` is a flag that ends the wait when it is set.
 
-        It polls, since SQLite has no notifications, at intervals that grow from 1 ms to 20 ms: a change is noticed
-        within milliseconds while there is traffic, and the processor is idle while there is none.
+        SQLite has no notifications, so this polls, at intervals that grow from 1 ms to 20 ms: a change is noticed
+        within milliseconds while there is traffic. A wait that lasts is woken by the kernel instead, see
+        `wal_listener`, where that is possible: an idle process costs nothing, and notices a change as soon.
         """
         deadline = monotonic() + timeout_sec
         pause = _FIRST_PAUSE_SEC
-        rest = time.sleep if wake is None else wake.wait
-        while True:
-            version = self.data_version()
-            left = deadline - monotonic()
-            if version != seen or left <= 0 or (wake is not None and wake.is_set()):
-                return version
-            rest(min(pause, left))
-            pause = min(pause * 1.2, _LONGEST_PAUSE_SEC)
+        poll_until = monotonic() + _POLL_SEC
+        waiter = wake or Flag()
+        listener = self._listener
+        try:
+            if listener is not None:
+                listener.add(waiter)
+            while True:
+                version = self.data_version()
+                now = monotonic()
+                left = deadline - now
+                if version != seen or left <= 0 or (wake is not None and wake.is_set()):
+                    return version
+                if listener is None and now >= poll_until and (listener := self._listen()) is not None:
+                    listener.add(waiter)
+                    continue  # what was committed before this is no news
+                if listener is not None and now >= listener.active_until and listener.is_alive:
+                    waiter.wait(min(left, _RECHECK_SEC))
+                    pause = _FIRST_PAUSE_SEC
+                else:
+                    waiter.wait(min(pause, left))
+                    pause = min(pause * 1.2, _LONGEST_PAUSE_SEC)
+                if wake is None:
+                    waiter.clear()
+        finally:
+            if listener is not None:
+                listener.remove(waiter)
+
+    def _listen(self) -> WalListener | None:
+        """Return the listener, which is started for the first wait that lasts; None where there can be none."""
+        if self._wal_index is None or self._has_no_listener:
+            return None
+        with MutexBlock(self.mutex):
+            if self._listener is None and not self.lifetime.closed:
+                try:
+                    from .wal_listener import WalListener
+
+                    self._listener = WalListener(f"{self.path}-wal")
+                except (OSError, ImportError, RuntimeError):  # no inotify, no descriptor, no thread
+                    self._has_no_listener = True
+                    return None
+                weakref.finalize(self, self._listener.close).atexit = False
+            return self._listener
+
+    def close_listener(self) -> None:
+        """End the listener, if there is one; called without the mutex."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
