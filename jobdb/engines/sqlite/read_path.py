@@ -236,6 +236,6 @@ class ReadPath:
 
     def close_listener(self) -> None:
         """End the listener, if there is one; called without the mutex."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None

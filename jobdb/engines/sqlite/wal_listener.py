@@ -80,8 +80,8 @@ class WalListener:
         """End the thread and give its descriptors back. Idempotent; does nothing in a forked child."""
         if os.getpid() != self._pid or self._stop_writer < 0:
             return
+        os.write(self._stop_writer, b"x")  # closing it is not enough: a forked child may have it open, too
         writer, self._stop_writer = self._stop_writer, -1
-        os.write(writer, b"x")  # closing it is not enough: a forked child may have it open, too
         os.close(writer)
         self._thread.join(5)
 
