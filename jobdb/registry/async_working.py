@@ -24,25 +24,27 @@ from .cancellation import WorkCancelled
 from .verb_threads import LOGGER, VerbThreads, ended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from concurrent.futures import Future
     from types import TracebackType
 
     from ..model import Claim, Job
     from .working import Outcome, Work, Working
 
+    _Progress = Callable[[str, float | None, Mapping[str, Any] | None], Coroutine[Any, Any, None]]
+
 
 class AsyncWork:
     """A claimed job in the hands of the task that does it.
 
     Args:
-        work: the same for the synchronous code.
-        block: the block that the task is in.
+        work: the same for synchronous code.
+        progress: publishes progress.
     """
 
-    def __init__(self, work: Work, block: AsyncWorking) -> None:
+    def __init__(self, work: Work, progress: _Progress) -> None:
         self._work = work
-        self._block = block
+        self._progress = progress
 
     def __repr__(self) -> str:
         return repr(self._work)
@@ -84,7 +86,7 @@ class AsyncWork:
             asyncio.CancelledError: the work must stop.
             InvalidInput: an argument is invalid.
         """
-        await self._block.progress(detail, pct, data)
+        await self._progress(detail, pct, data)
 
     def set_result(self, detail: str = "", data: Mapping[str, Any] | None = None) -> None:
         """Set what the event ``completed`` will say, once the block has ended without an exception.
@@ -129,7 +131,7 @@ class AsyncWorking:
         self._threads = threads
         self._heartbeats = heartbeats
         self._one_at_a_time = threading.Lock()  # a heartbeat and the end
-        self._beat: Future[None] | None = None
+        self._heartbeat: Future[None] | None = None
         self._has_ended = False
         self._task: asyncio.Task[Any] | None = None
         self._cancellations_before = 0
@@ -140,11 +142,6 @@ class AsyncWorking:
     def outcome(self) -> Outcome | None:
         """How the block ended: "completed", "failed" (a try was used up), "returned" or "lost"; None before that."""
         return self._working.outcome
-
-    @property
-    def pause_sec(self) -> float:
-        """The time between two heartbeats, in seconds."""
-        return self._working.pause_sec
 
     async def __aenter__(self) -> AsyncWork:
         """Renew the lease and begin.
@@ -163,14 +160,14 @@ class AsyncWorking:
         if self._task is not None:
             self._cancellations_before = self._task.cancelling()
         self._is_in_block = True
-        self._heartbeats.add(self)
-        return AsyncWork(self._working.work, self)
+        self._heartbeats.add(self._beat, self._working.pause_sec)
+        return AsyncWork(self._working.work, self._progress)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._is_in_block = False
-        self._heartbeats.remove(self)
+        self._heartbeats.remove(self._beat)
         if self._is_stopped and self._task is not None:
             # As in asyncio.timeout: with a further cancellation by others, theirs counts.
             is_own = self._task.uncancel() <= self._cancellations_before
@@ -184,7 +181,7 @@ class AsyncWorking:
             raise
         return finishing.result()
 
-    async def progress(self, detail: str, pct: float | None, data: Mapping[str, Any] | None) -> None:
+    async def _progress(self, detail: str, pct: float | None, data: Mapping[str, Any] | None) -> None:
         """Publish ``progress`` for the block, from any task."""
         try:
             await self._threads.run(partial(self._working.work.progress, detail, pct, data))
@@ -202,10 +199,10 @@ class AsyncWorking:
 
     # -- in threads
 
-    def beat(self) -> None:
+    def _beat(self) -> None:
         """Have a thread renew the lease or look at the claim, unless one still does."""
-        if self._beat is None or self._beat.done():
-            self._beat = self._threads.submit(self._keep)
+        if self._heartbeat is None or self._heartbeat.done():
+            self._heartbeat = self._threads.submit(self._keep)
 
     def _keep(self) -> None:
         with self._one_at_a_time:
@@ -230,29 +227,34 @@ class Heartbeats:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wake = Flag()
-        self._due: dict[AsyncWorking, float] = {}
+        self._blocks: dict[Callable[[], None], tuple[float, float]] = {}  # when the next one is due, and the pause
         self._thread: threading.Thread | None = None
 
-    def add(self, block: AsyncWorking) -> None:
-        """Begin with the heartbeat of a block."""
+    def add(self, beat: Callable[[], None], pause_sec: float) -> None:
+        """Begin with the heartbeat of a block.
+
+        Args:
+            beat: has a thread do what is to be done.
+            pause_sec: how often, in seconds.
+        """
         with self._lock:
-            self._due[block] = time.monotonic() + block.pause_sec
+            self._blocks[beat] = (time.monotonic() + pause_sec, pause_sec)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="jobdb-async-heartbeat", daemon=True)
                 self._thread.start()
             self._wake.set()
 
-    def remove(self, block: AsyncWorking) -> None:
+    def remove(self, beat: Callable[[], None]) -> None:
         """End the heartbeat of a block."""
         with self._lock:
-            self._due.pop(block, None)
-            if not self._due:
+            self._blocks.pop(beat, None)
+            if not self._blocks:
                 self._wake.set()
 
     def close(self) -> None:
         """End all heartbeats, and the thread. Blocks until it has ended."""
         with self._lock:
-            self._due.clear()
+            self._blocks.clear()
             thread = self._thread
             self._wake.set()
         if thread is not None:
@@ -263,13 +265,13 @@ class Heartbeats:
             with self._lock:
                 self._wake.clear()
                 now = time.monotonic()
-                blocks = [block for block, due in self._due.items() if due <= now]
-                self._due |= {block: now + block.pause_sec for block in blocks}
-                if not self._due:
+                due = {beat: (now + pause, pause) for beat, (at, pause) in self._blocks.items() if at <= now}
+                self._blocks |= due
+                if not self._blocks:
                     self._thread = None
                     return
-                left = min(self._due.values()) - now
-            for block in blocks:
+                left = min(at for at, _pause in self._blocks.values()) - now
+            for beat in due:
                 with suppress(InvalidInput, RuntimeError):  # the registry is being closed
-                    block.beat()
+                    beat()
             self._wake.wait(left)
