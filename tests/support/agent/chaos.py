@@ -83,7 +83,7 @@ def make_jobs(rng: Random, count: int, *, longest_sec: float) -> list[NewJob]:
                 agent=AGENT,
                 prompt=f"{way.replace('abandon ', '') if fate == 'hangs' else way} {act}",
                 job_id=f"{fate}-{number:04}",
-                max_attempts=2 if fate == "fails" else 500,
+                max_attempts=500 if fate == "completes" else 2,
                 timeout_sec=2 if fate == "hangs" else 3600,
             )
         )
