@@ -156,6 +156,8 @@ class Striker:
         Worker, server and keeper are never all killed at once: an agent that has cleared its environment could be found
         by nobody then. A killed keeper without a server leaves its agent to the worker, which lives on meanwhile.
         """
+        if worker.pid not in table:  # drained, and over since
+            return False
         keepers = self._fleet.keepers(table, worker)
         if "worker" in kinds:
             if self._falling(worker, table):
