@@ -20,7 +20,7 @@ from jobdb import (
 from jobdb.core.protocol import MAX_DETAIL_CHARS, parse, verify
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
-from tests.support.workers import worker_info
+from tests.support.worker_records import worker_info
 
 
 def register_jobs(registry, *priorities, agent="codex", session=None, max_attempts=None):
