@@ -65,16 +65,19 @@ def root_options(
     """Delegate jobs to agents and record their signed events, in one transactional database.
 
     A registered job is pending until a worker claims it, and running until its last event ends it: completed, error or
-    cancelled. Each event has a number, its seq; each claim has a number too, its attempt.
+    cancelled. Each event has a number, its seq; each claim has a number too, its attempt, without which nothing can be
+    said about a job that is held under a lease.
 
     \b
     A first session:
       jobdb init
-      JOB=$(jobdb register --agent claude-code "sort ten problems")
-      jobdb claim --job $JOB
-      jobdb publish $JOB progress --detail "step 1 of 10"
-      jobdb complete $JOB --detail "all sorted"
-      jobdb show $JOB
+      jobdb register --agent claude-code "sort ten problems"
+      eval "$(jobdb claim --agent claude-code --export)"
+      jobdb publish progress --detail "step 1 of 10"
+      jobdb complete --detail "all sorted"
+      jobdb show
+
+    That is a worker by hand. 'jobdb work -- CMD' is one for agents: it runs CMD for each job, and keeps hold of it.
 
     'jobdb COMMAND --help' describes a command.
     """

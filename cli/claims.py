@@ -11,10 +11,11 @@ import typer
 
 from jobdb.errors import InvalidInput
 
+from .claimed_job import ATTEMPT_VARIABLE, JOB_ID_VARIABLE, resolve_attempt, resolve_job
 from .completion import complete_job_ids
 from .context import open_registry
 from .output import print_json, print_line
-from .parameters import AsJson, ClaimedAttempt, JobId, LeaseSec
+from .parameters import AsJson, Attempt, ClaimedJobId, LeaseSec
 
 
 def claim(
@@ -39,22 +40,33 @@ def claim(
         ),
     ] = 300.0,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SEC", help="Wait up to SEC seconds for a job when none is pending.")
+        float, typer.Option("--wait", metavar="SEC", help="Wait up to SEC seconds for a job when none is ready.")
     ] = 0.0,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export", help="Print a line of shell that sets JOBDB_JOB_ID and JOBDB_ATTEMPT for further commands."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Claim the next pending job and print its id.
+    """Claim the next ready job and print its id.
 
-    Jobs are claimed by priority, then by age. A job is claimed by one worker at a time: the worker passes its claim's
-    number, the attempt, with each further command (--attempt or JOBDB_ATTEMPT), and is refused once another worker
-    has taken over the claim. --json prints the job's record: prompt, attempt, worker, lease_expires_at and the rest.
-    Exit code 1 when no job is pending.
+    A job is ready when it is pending and not delayed; a job whose lease has expired is returned to the queue first.
+    Jobs are claimed by priority, then by age. Exit code 1 when no job is ready.
+
+    One worker at a time holds a job, until its lease ends: it renews the lease in time, and stops the work if that is
+    refused. While the lease is live, silence does not end the job. Each further command needs the claim's number, the
+    attempt: the line that --export prints sets it, and the job, for all of them. --json prints the job's record:
+    prompt, attempt, worker, lease_expires_at and the rest. 'jobdb work' does all this for a command that it runs.
 
     \b
     Examples:
-      jobdb claim --agent claude-code --json
-      jobdb claim --agent codex --wait 60 --lease-sec 600
+      claimed=$(jobdb claim --agent codex --lease-sec 600 --export) && eval "$claimed"
+      jobdb claim --agent claude-code --wait 60 --json
     """
+    if export and as_json:
+        raise InvalidInput("--export and --json both select the output format; give one of them")
     if not 0 <= wait <= 366 * 86_400:
         raise InvalidInput(f"--wait is {wait}; the range is 0 to 31622400 seconds")
     with open_registry(ctx) as registry:
@@ -69,16 +81,21 @@ def claim(
     if claimed is None:
         from .messages import print_note
 
-        print_note("no job is pending")
+        print_note("no job is ready")
         raise typer.Exit(1)
     if as_json:
         print_json(claimed.job.as_dict())
         return
-    print_line(claimed.job_id)
     from .messages import print_hint
     from .settings import shell_quote
 
     name = shell_quote(claimed.job_id)
+    if export:
+        print_line(f"export {JOB_ID_VARIABLE}={name} {ATTEMPT_VARIABLE}={claimed.attempt}")
+        print_hint("the job's prompt: jobdb show", ctx)
+        print_hint("next: jobdb publish started", ctx)
+        return
+    print_line(claimed.job_id)
     print_hint(f"the job's prompt: jobdb show {name}", ctx)
     print_hint(f"next: jobdb publish {name} started --attempt {claimed.attempt}", ctx)
 
@@ -91,17 +108,23 @@ def _default_worker() -> str:
 
 
 def renew(
-    ctx: typer.Context, job: JobId, attempt: ClaimedAttempt, lease_sec: LeaseSec = 300.0, as_json: AsJson = False
+    ctx: typer.Context,
+    job: ClaimedJobId = None,
+    attempt: Attempt = None,
+    lease_sec: LeaseSec = 300.0,
+    as_json: AsJson = False,
 ) -> None:
     """Extend the lease of a claim.
 
     The lease then ends --lease-sec seconds from now; prints that time. Exit code 1 when another worker has taken over
-    the claim: stop the work then.
+    the claim, or the job has ended: stop the work then.
 
     \b
     Example:
       jobdb renew 0f3a9c2d7b11 --attempt 1 --lease-sec 600
     """
+    job = resolve_job(job)
+    attempt = resolve_attempt(job, attempt)
     with open_registry(ctx) as registry:
         renewed = registry.renew(job, attempt=attempt, lease_sec=lease_sec)
     record = renewed.job.as_dict()
@@ -111,16 +134,30 @@ def renew(
         print_line(record["lease_expires_at"])
 
 
-def release(ctx: typer.Context, job: JobId, attempt: ClaimedAttempt, as_json: AsJson = False) -> None:
+def release(
+    ctx: typer.Context,
+    job: ClaimedJobId = None,
+    attempt: Attempt = None,
+    delay: Annotated[
+        float, typer.Option("--delay", metavar="SEC", help="Nobody can claim it for SEC seconds.", min=0)
+    ] = 0.0,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="The reason, stored as the job's detail.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Give up a claim; the job becomes pending again.
 
-    The next worker that asks may claim it.
+    The next worker that asks may claim it, after the --delay. This uses up none of the job's tries.
 
     \b
-    Example:
+    Examples:
       jobdb release 0f3a9c2d7b11 --attempt 1
+      jobdb release 0f3a9c2d7b11 --attempt 1 --delay 60 --reason "the model is overloaded"
     """
+    job = resolve_job(job)
+    attempt = resolve_attempt(job, attempt)
     with open_registry(ctx) as registry:
-        released = registry.release(job, attempt=attempt)
+        released = registry.release(job, attempt=attempt, delay_sec=delay, reason=reason)
     if as_json:
         print_json(released.as_dict())

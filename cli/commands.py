@@ -41,7 +41,8 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "cancel": CommandEntry("finish", "cancel", "Cancel a pending or running job."),
     },
     "Working on jobs": {
-        "claim": CommandEntry("claims", "claim", "Claim the next pending job and print its id."),
+        "work": CommandEntry("work", "work", "Run a command for each job: claim, run, renew, and record how it ended."),
+        "claim": CommandEntry("claims", "claim", "Claim the next ready job and print its id."),
         "renew": CommandEntry("claims", "renew", "Extend the lease of a claim."),
         "release": CommandEntry("claims", "release", "Give up a claim; the job becomes pending again."),
         "publish": CommandEntry("publish", "publish", "Publish an event of a job and print its seq."),
@@ -51,6 +52,8 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Observing jobs": {
         "accept": CommandEntry("accept", "accept", "Verify received events and print a verdict for each."),
         "subscribe": CommandEntry("subscribe", "subscribe", "Follow events; each is handled at least once."),
+        "logs": CommandEntry("logs", "logs", "Show what an attempt of a job has printed."),
+        "workers": CommandEntry("workers", "workers", "Show the workers that run jobs."),
         "watch": CommandEntry("watch", "watch", "Watch the registry live in the terminal."),
         "stats": CommandEntry("stats", "stats", "Show statistics of jobs, durations and refused events."),
         "ui": CommandEntry("ui", "ui", "Browse the registry in a web browser."),
@@ -73,7 +76,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "probe": CommandEntry("probe", "probe", "Test whether a folder's file locks are safe for a database."),
         "backup": CommandEntry("backup", "backup", "Back up the whole database into one file, while it is in use."),
         "restore": CommandEntry("restore", "restore", "Replace the database with a backup; the replaced one is kept."),
-        "reap": CommandEntry("maintenance", "reap", "Requeue jobs with expired leases and end overdue jobs."),
+        "reap": CommandEntry("maintenance", "reap", "Requeue jobs with expired leases, then end overdue jobs."),
         "prune": CommandEntry("maintenance", "prune", "Delete jobs that ended long ago."),
         "token": CommandEntry("tokens", "app", "Show, rotate and revoke the tokens that sign events."),
         "import": CommandEntry("import_export", "import_", "Import a registry of JSON files."),

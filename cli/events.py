@@ -13,9 +13,10 @@ import typer
 from jobdb.errors import InvalidInput
 
 from . import output
+from .claimed_job import resolve_job
 from .context import open_registry
 from .messages import print_hint
-from .parameters import AsJson, JobId
+from .parameters import AsJson, ClaimedJobId
 from .tables import Cell, print_table
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _LONGEST_WAIT_SEC = 60.0
 
 def events(
     ctx: typer.Context,
-    job: JobId,
+    job: ClaimedJobId = None,
     after: Annotated[int, typer.Option("--after", metavar="SEQ", help="Only events after this seq.", min=0)] = 0,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Show further events as they are recorded, until the job has ended.")
@@ -53,6 +54,7 @@ def events(
     """
     if wire and as_json:
         raise InvalidInput("--wire and --json both select the output format; give one of them")
+    job = resolve_job(job)
     with open_registry(ctx) as registry:
         if follow or wire or as_json or not output.on_terminal():
             _stream(registry, job, after, follow=follow, wire=wire, as_json=as_json)
@@ -61,7 +63,7 @@ def events(
     if not shown:
         print_hint(f"no events yet; 'jobdb events {job} --follow' waits for them", ctx)
         return
-    print_table(("SEQ", "TIME", "EVENT", "TRY", "DETAIL"), [_row(event) for event in shown], wide="DETAIL")
+    print_table(("SEQ", "TIME", "EVENT", "ATTEMPT", "DETAIL"), [_row(event) for event in shown], wide="DETAIL")
 
 
 def _stream(registry: Registry, job_id: str, after: int, *, follow: bool, wire: bool, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from jobdb.system.subprocess_env import without_secrets
 from jobdb.system.terminal import sanitize_json
 
+from .claimed_job import ATTEMPT_VARIABLE
 from .messages import print_warning
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ _MAX_PAUSE_SEC = 60.0
 def run_handler(command: str, event: Event, *, retries: int, pause_sec: float) -> bool:
     """Run a shell command for an event, with the payload on its stdin and the event's identity in its environment.
 
-    The rest of the environment is this process's own without its secrets (`jobdb.system.subprocess_env.SECRETS`).
+    The rest of the environment is this process's own without its secrets (`jobdb.system.subprocess_env.SECRETS`), and
+    without the attempt of a job that this process may itself be part of: the event's job is another.
 
     Args:
         command: what ``/bin/sh`` runs.
@@ -42,6 +44,7 @@ def run_handler(command: str, event: Event, *, retries: int, pause_sec: float) -
         "JOBDB_EVENT": event.event.value,
         "JOBDB_SEQ": str(event.seq),
     }
+    environment.pop(ATTEMPT_VARIABLE, None)
     # A handler that prints its input prints it on our terminal, if we have one.
     shown = sys.stdout.isatty() or sys.stderr.isatty()
     payload = (sanitize_json(event.payload) if shown else event.payload).encode() + b"\n"

@@ -30,6 +30,13 @@ def awaits_permission(job: Job) -> bool:
     return job.status is JobStatus.RUNNING and job.last_event is EventKind.PERMISSION_REQUIRED
 
 
+def format_tries(strikes: int, max_attempts: int | None) -> str:
+    """Return the tries that a job has used up, of how many: ``1/3``, or ``1`` if it has no number of its own."""
+    if not strikes:
+        return ""
+    return str(strikes) if max_attempts is None else f"{strikes}/{max_attempts}"
+
+
 def pluralize(count: int, noun: str) -> str:
     """Return a count with its noun: ``1 job``, ``2 jobs``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

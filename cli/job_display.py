@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jobdb.model import Job, JobStatus
 from jobdb.system.durations import format_duration
 
-from .formatting import PERMISSION_STYLE, STATUS_STYLES, awaits_permission, first_line, truncate
+from .formatting import PERMISSION_STYLE, STATUS_STYLES, awaits_permission, first_line, format_tries, truncate
 from .messages import print_hint
 from .output import on_terminal, print_line
 from .settings import shell_quote
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _WIDE_COLUMNS = 100
 _NARROW_ID = 16
 _NARROW_AGENT = 12
+_NARROW_COLUMNS = 8
 
 
 def draw_jobs(ctx: typer.Context, jobs: list[Job], *, more: bool) -> None:
@@ -35,12 +36,18 @@ def draw_jobs(ctx: typer.Context, jobs: list[Job], *, more: bool) -> None:
         return
     now = datetime.now(UTC)
     narrow = console().width < _WIDE_COLUMNS
-    headings = ("JOB", "STATUS", "AGENT", "AGE", "LAST" if narrow else "LAST EVENT", "TRY", "LEASE", "PROMPT")
+    headings = (
+        *("JOB", "STATUS", "AGENT", "AGE"),
+        *(("LAST", "ATT") if narrow else ("LAST EVENT", "ATTEMPT")),
+        *("TRIES", "LEASE", "READY", "PROMPT"),
+    )
     rows = [_row(job, now, narrow=narrow) for job in jobs]
     # A column that is empty for all of these jobs leaves its room to the prompts.
     shown_columns = [
         column for column, name in enumerate(headings) if name == "PROMPT" or any(row[column] for row in rows)
     ]
+    if narrow and len(shown_columns) > _NARROW_COLUMNS:
+        shown_columns.remove(headings.index("AGE"))
     print_table(
         [headings[column] for column in shown_columns],
         [[row[column] for column in shown_columns] for row in rows],
@@ -61,6 +68,7 @@ def _row(job: Job, now: datetime, *, narrow: bool) -> list[Cell]:
     if job.lease_expires_at is not None:
         left = (job.lease_expires_at - now).total_seconds()
         lease = format_duration(left) if left > 0 else ("expired", "red")
+    delay = delay_sec(job, now)
     return [
         job.job_id if not narrow else truncate(job.job_id, _NARROW_ID),
         (job.status.value, STATUS_STYLES[job.status]),
@@ -68,9 +76,18 @@ def _row(job: Job, now: datetime, *, narrow: bool) -> list[Cell]:
         format_duration((now - job.created_at).total_seconds()),
         _last_event(job, now, narrow=narrow),
         str(job.attempt or ""),
+        format_tries(job.strikes, job.max_attempts),
         lease,
+        f"in {format_duration(delay)}" if delay else "",
         (first_line(job.prompt), "dim"),
     ]
+
+
+def delay_sec(job: Job, now: datetime) -> float:
+    """Return for how many more seconds nobody can claim a pending job; 0 if it is ready, or not pending."""
+    if job.status is not JobStatus.PENDING or job.not_before is None:
+        return 0
+    return max(0, (job.not_before - now).total_seconds())
 
 
 def _last_event(job: Job, now: datetime, *, narrow: bool) -> Cell:
@@ -84,7 +101,8 @@ def _last_event(job: Job, now: datetime, *, narrow: bool) -> Cell:
 
 def draw_job(ctx: typer.Context, job: Job, latest_events: list[Event]) -> None:
     """Draw a job's record and latest events; on a terminal, suggest what to do next."""
-    print_record(_record(job, datetime.now(UTC)))
+    now = datetime.now(UTC)
+    print_record(_record(job, now))
     if latest_events:
         print_line("")
         print_table(
@@ -95,12 +113,14 @@ def draw_job(ctx: typer.Context, job: Job, latest_events: list[Event]) -> None:
         if job.last_seq > len(latest_events):
             print_hint(f"all events: jobdb events {shell_quote(job.job_id)}", ctx)
     if on_terminal():
-        _print_next_step(ctx, job)
+        _print_next_step(ctx, job, now)
 
 
-def _print_next_step(ctx: typer.Context, job: Job) -> None:
+def _print_next_step(ctx: typer.Context, job: Job, now: datetime) -> None:
     name = shell_quote(job.job_id)
-    if job.status is JobStatus.PENDING:
+    if delay := delay_sec(job, now):
+        print_hint(f"in {format_duration(delay)}: jobdb claim --job {name}", ctx)
+    elif job.status is JobStatus.PENDING:
         print_hint(f"next: jobdb claim --job {name}", ctx)
     elif not job.terminal:
         print_hint(f"to follow it: jobdb events {name} --follow; to end it: jobdb cancel {name}", ctx)
@@ -134,13 +154,14 @@ def _record(job: Job, now: datetime) -> dict[str, Cell | None]:
         "attempt": str(job.attempt) if job.attempt else None,
         "worker": job.worker,
         "lease until": format_time(job.lease_expires_at),
-        "strikes": str(job.strikes) if job.strikes else None,
+        "ready": format_time(job.not_before) if delay_sec(job, now) else None,
+        "tries": _tries(job),
         "created": format_time(job.created_at),
         "started": format_time(job.started_at),
         "finished": format_time(job.finished_at),
         "last event": f"{job.last_seq} {job.last_event}, {format_time(job.last_event_at)}" if job.last_event else None,
         "detail": job.detail,
-        "limits": _limits(job),
+        "limits": _limits(job, now),
         "expects": ", ".join(job.expected_artifacts) or None,
         "topic": job.topic,
         "broker": broker,
@@ -150,6 +171,19 @@ def _record(job: Job, now: datetime) -> dict[str, Cell | None]:
     }
 
 
-def _limits(job: Job) -> str:
-    limits = [(job.timeout_sec, "in all"), (job.idle_timeout_sec, "without an event")]
+def _tries(job: Job) -> str | None:
+    if job.max_attempts is None:
+        return f"{job.strikes} used up" if job.strikes else None
+    return f"{job.strikes} of {job.max_attempts} used up"
+
+
+def _limits(job: Job, now: datetime) -> str:
+    """Return the time limits, and what keeps the idle limit from ending the job at present."""
+    protected = ""
+    if job.status is JobStatus.RUNNING:
+        if job.lease_expires_at is not None and job.lease_expires_at > now:
+            protected = " (not under its live lease)"
+        elif awaits_permission(job):
+            protected = " (not while it waits for permission)"
+    limits = [(job.timeout_sec, "in all"), (job.idle_timeout_sec, f"without a sign of life{protected}")]
     return ", ".join(f"{seconds} s {scope}" for seconds, scope in limits if seconds) or "none"

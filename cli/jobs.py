@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import output
+from .claimed_job import resolve_job
 from .completion import complete_statuses
 from .context import open_registry
 from .formatting import first_line
-from .parameters import AsJson, JobId
+from .parameters import AsJson, ClaimedJobId
 
 if TYPE_CHECKING:
     from jobdb.model import Event, Job
@@ -97,7 +98,7 @@ def _tsv_values(job: Job) -> tuple[object, ...]:
     )
 
 
-def show(ctx: typer.Context, job: JobId, as_json: AsJson = False) -> None:
+def show(ctx: typer.Context, job: ClaimedJobId = None, as_json: AsJson = False) -> None:
     """Show a job.
 
     On a terminal, its latest events are shown too. With --json: its record as one object.
@@ -107,6 +108,7 @@ def show(ctx: typer.Context, job: JobId, as_json: AsJson = False) -> None:
       jobdb show 0f3a9c2d7b11
       jobdb show 0f3a9c2d7b11 --json | jq .status
     """
+    job = resolve_job(job)
     with open_registry(ctx) as registry:
         shown = registry.get(job)
         if as_json:

@@ -22,16 +22,23 @@ def reap(
     strike_limit: Annotated[
         int,
         typer.Option(
-            "--strike-limit", metavar="N", help="End a job as error when its lease has expired N times.", min=1
+            "--strike-limit",
+            metavar="N",
+            help="The number of expired leases that ends a job registered without --max-attempts.",
+            min=1,
         ),
     ] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Requeue jobs with expired leases and end overdue jobs.
+    """Requeue jobs with expired leases, then end overdue jobs.
 
-    A job whose lease has expired, because its worker died, becomes pending again, or ends as error at the
-    --strike-limit; a job that has exceeded its time limits ends as error. Run the command regularly, on any host.
-    Prints one line per job with tab-separated id, 'returned' or 'ended', and the reason.
+    First, a job whose lease has expired, because its worker died, becomes pending again, with one try used up; at its
+    last try it ends as error. Then, a job that has run longer than its timeout ends as error, and so does one that
+    was silent for longer than its idle timeout, unless a live lease or an open question (permission_required)
+    protects it. Prints one line per job with tab-separated id, 'returned' or 'ended', and the reason.
+
+    'jobdb work' does both by itself, so where one is running, nothing needs this command. 'jobdb claim' does the first
+    part. Where all jobs are claimed with it, run 'jobdb reap' regularly, on any host, for the time limits.
 
     \b
     Example:

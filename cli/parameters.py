@@ -13,6 +13,16 @@ from .completion import complete_job_ids
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete_job_ids)]
 
+ClaimedJobId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[JOB]",
+        help="The job's id. Default: $JOBDB_JOB_ID.",
+        autocompletion=complete_job_ids,
+        show_default=False,
+    ),
+]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one object per line.")]
 
 PayloadAsJson = Annotated[bool, typer.Option("--json", help="Print the event's payload as it is sent, on one line.")]
@@ -22,14 +32,10 @@ Attempt = Annotated[
     typer.Option(
         "--attempt",
         metavar="N",
-        envvar="JOBDB_ATTEMPT",
-        help="The claim's number, from 'claim --json'; the event is refused once the claim was taken over.",
+        help="The claim's number; what it does is refused once the claim was taken over. Default: $JOBDB_ATTEMPT, "
+        "unless $JOBDB_JOB_ID is another job.",
+        show_default=False,
     ),
-]
-
-ClaimedAttempt = Annotated[
-    int,
-    typer.Option("--attempt", metavar="N", envvar="JOBDB_ATTEMPT", help="The claim's number, from 'claim --json'."),
 ]
 
 LeaseSec = Annotated[

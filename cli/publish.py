@@ -13,10 +13,11 @@ import typer
 
 from jobdb.errors import InvalidInput
 
-from .completion import complete_events
+from .claimed_job import JOB_ID_VARIABLE, job_of_environment, resolve_attempt
+from .completion import complete_events, complete_jobs_and_events
 from .context import open_registry
 from .output import flush, print_line, print_payload
-from .parameters import Attempt, Data, Deliver, Detail, JobId, PayloadAsJson, TicketFile
+from .parameters import Attempt, Data, Deliver, Detail, PayloadAsJson, TicketFile
 
 if TYPE_CHECKING:
     from jobdb.model import Event
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 
 def publish(
     ctx: typer.Context,
-    job: JobId,
+    job: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[JOB]",
+            help="The job's id. Default: $JOBDB_JOB_ID.",
+            autocompletion=complete_jobs_and_events,
+            show_default=False,
+        ),
+    ] = None,
     event: Annotated[
         str | None,
         typer.Argument(
@@ -42,8 +51,11 @@ def publish(
 
     EVENT is started, progress, permission_required, completed or error. The event gets the job's next seq, is
     signed with the job's token and, if the job has a broker, stays in the outbox until 'jobdb relay' has
-    delivered it. A worker passes --attempt (or sets JOBDB_ATTEMPT), so that its events are refused once
-    another worker has taken over the claim.
+    delivered it.
+
+    A job that is held under a lease demands the claim's number, --attempt: events of a worker whose claim was
+    taken over are refused. With JOBDB_JOB_ID and JOBDB_ATTEMPT set, as 'claim --export' prints them, one
+    argument is the EVENT of that job. (A job whose id is an event's name is named with two arguments.)
 
     On a machine without the database, pass --ticket FILE instead of JOB: the event is signed with the ticket's
     token, stored in an outbox on this machine, and delivered from there.
@@ -51,20 +63,42 @@ def publish(
     \b
     Examples:
       jobdb publish 0f3a9c2d7b11 progress --detail "step 3 of 10" --data '{"pct": 30}' --attempt 1
-      jobdb publish 0f3a9c2d7b11 completed --json
+      jobdb publish started
       jobdb publish --ticket job.ticket progress --detail "step 3 of 10"
     """
     if ticket is None:
-        if event is None:
-            raise InvalidInput("the event is missing: jobdb publish JOB EVENT")
+        job, event = _job_and_event(job, event)
+        attempt = resolve_attempt(job, attempt)
         publish_event(
             ctx, job, event, detail=detail, data=data, attempt=attempt, as_json=as_json, deliver=bool(deliver)
         )
         return
-    if event is not None or attempt is not None:
+    # With a ticket the first argument is the event: the ticket names the job, whatever the environment says.
+    if job is None or event is not None or attempt is not None:
         raise InvalidInput("a ticket determines the job and the attempt: jobdb publish --ticket FILE EVENT")
-    # With a ticket the first argument is the event: the ticket names the job.
     _publish_with_ticket(ticket, job, detail=detail, data=data, as_json=as_json, deliver=deliver is not False)
+
+
+def _job_and_event(first: str | None, second: str | None) -> tuple[str, str]:
+    """Return the job and the event that the arguments name; of one argument, an event of the environment's job.
+
+    Raises:
+        InvalidInput: one of them is missing.
+    """
+    if first is not None and second is not None:
+        return first, second
+    from jobdb.model import EventKind
+
+    job = job_of_environment()
+    if first is None or all(first != kind for kind in EventKind):
+        known = "" if first is None or job is None else f" ({first!r:.40} is none of job {job})"
+        raise InvalidInput(f"the event is missing{known}: jobdb publish JOB EVENT")
+    if job is None:
+        raise InvalidInput(
+            f"the job is missing: jobdb publish JOB {first}; or set {JOB_ID_VARIABLE}, as the output of "
+            "'jobdb claim --export' does"
+        )
+    return job, first
 
 
 def publish_event(

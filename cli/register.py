@@ -67,9 +67,21 @@ def register(
         typer.Option(
             "--idle-timeout-sec",
             metavar="SEC",
-            help="'reap' ends the job after SEC seconds without an event; 0: never.",
+            help="'reap' ends the job after SEC seconds without a sign of life, unless a live lease or an open "
+            "question protects it; 0: never.",
         ),
-    ] = 120,
+    ] = 0,
+    max_attempts: Annotated[
+        int | None,
+        typer.Option(
+            "--max-attempts",
+            metavar="N",
+            help="The number of tries: an expired lease uses one up, and so does an agent's failure under 'jobdb "
+            "work'; after the last one the job ends as error. Default: three expired leases, one failure.",
+            show_default=False,
+            min=1,
+        ),
+    ] = None,
     expect: Annotated[
         list[str] | None,
         typer.Option(
@@ -157,6 +169,7 @@ def register(
             broker_password=password,
             timeout_sec=timeout_sec,
             idle_timeout_sec=idle_timeout_sec,
+            max_attempts=max_attempts,
             expected_artifacts=expect or (),
             extra=inputs.parse_json_object(extra, option="--extra"),
             idempotency_key=idempotency_key,

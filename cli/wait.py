@@ -12,18 +12,19 @@ import typer
 
 from jobdb.model import Job, JobStatus
 
+from .claimed_job import resolve_job
 from .context import open_registry
 from .inputs import check_time_limit
 from .messages import print_error
 from .output import print_json, print_line
-from .parameters import AsJson, JobId
+from .parameters import AsJson, ClaimedJobId
 
 EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.ERROR: 1, JobStatus.CANCELLED: 6}
 
 
 def wait(
     ctx: typer.Context,
-    job: JobId,
+    job: ClaimedJobId = None,
     timeout_sec: Annotated[
         float | None,
         typer.Option("--timeout-sec", metavar="SEC", help="Give up after SEC seconds. Default: never."),
@@ -49,6 +50,7 @@ def wait(
       jobdb wait 0f3a9c2d7b11 --check-artifacts ./work
     """
     timeout_sec = check_time_limit(timeout_sec, option="--timeout-sec")
+    job = resolve_job(job)
     with open_registry(ctx) as registry:
         ended = registry.wait(job, timeout_sec=timeout_sec)
     if as_json:

@@ -18,7 +18,7 @@ from jobdb.operations.snapshot import Snapshot, WatchedJob, snapshot
 from jobdb.system.durations import format_duration
 from jobdb.system.terminal import sanitize
 
-from .formatting import PERMISSION_STYLE, STATUS_STYLES
+from .formatting import PERMISSION_STYLE, STATUS_STYLES, format_tries
 
 if TYPE_CHECKING:
     from jobdb.registry import Registry
@@ -174,15 +174,18 @@ class View:
         first = max(0, min(self._selected_row - page // 2, len(now.jobs) - page))
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), expand=True)
         wide = self.size.width >= 110
-        for name, width in (("JOB", 24 if wide else 13), ("AGENT", 20 if wide else 12), ("TRY", 3)):
+        for name, width in (("JOB", 24 if wide else 13), ("AGENT", 20 if wide else 12), ("ATT", 3)):
             table.add_column(name, no_wrap=True, width=width, overflow="ellipsis")
+        tried = any(job.strikes for job in now.jobs)
+        if tried:
+            table.add_column("TRIES", no_wrap=True, width=5, overflow="ellipsis")
         for name, width in (("TIME", 9), ("IDLE", 9), ("LEASE", 7)):
             table.add_column(name, no_wrap=True, width=width, overflow="ellipsis")
         table.add_column("LAST", no_wrap=True, overflow="ellipsis", ratio=1)
         for row, job in enumerate(now.jobs[first : first + page], start=first):
             selected = row == self._selected_row
-            table.add_row(*_cells(job, selected=selected), style="reverse" if selected else "")
-        lines: list[RenderableType] = [self._counts(now), Text(""), table]
+            table.add_row(*_cells(job, selected=selected, tried=tried), style="reverse" if selected else "")
+        lines: list[RenderableType] = [self._counts(now), _workers(now), table]
         if not now.jobs:
             lines.append(
                 Text(
@@ -249,6 +252,8 @@ class View:
             f"  {sanitize(job.agent)}",
         )
         head.append(f"  attempt {job.attempt}" + (f"  {sanitize(job.worker)}" if job.worker else ""))
+        if job.strikes:
+            head.append(f"  {format_tries(job.strikes, job.max_attempts)} tries used up", "yellow")
         prompt = Text(sanitize(job.prompt, keep="\n"), overflow="ellipsis")
         prompt = Text("\n").join(prompt.split("\n", allow_blank=True)[:4])
         table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
@@ -262,7 +267,21 @@ class View:
         return Group(head, Text(""), prompt, Text(""), table, Text(""), foot)
 
 
-def _cells(job: WatchedJob, *, selected: bool) -> list[Text]:
+def _workers(now: Snapshot) -> Text:
+    """Return who works, each with its busy slots; a worker that was not heard of for longer than its lease in red."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for record in now.workers:
+        info = record.info
+        silent_sec = now.taken_ms / 1000 - record.heartbeat_at.timestamp()
+        silence, style = (
+            (f" silent {format_duration(silent_sec)}", "red") if silent_sec > info.lease_sec else ("", "dim")
+        )
+        text.append(f"{sanitize(info.name)} {len(record.running)}/{info.slots}{silence}  ", style)
+    return text
+
+
+def _cells(job: WatchedJob, *, selected: bool, tried: bool) -> list[Text]:
+    """Return a job's row; ``tried``: with the column of the tries."""
     lease = (
         ""
         if job.lease_left_sec is None
@@ -271,13 +290,17 @@ def _cells(job: WatchedJob, *, selected: bool) -> list[Text]:
         else "expired"
     )
     event = "asks" if job.awaits_permission else job.last_event or ""
+    if job.delay_sec:
+        event = f"ready in {format_duration(job.delay_sec)}"
     detail = f"{event}: {job.detail}" if job.detail and event else event or job.detail or ""
+    idle_limit = job.effective_idle_timeout_sec
     cells = [
         (job.job_id, PERMISSION_STYLE if job.awaits_permission else STATUS_STYLES[job.status]),
         (job.agent, ""),
         (str(job.attempt), ""),
+        *([(format_tries(job.strikes, job.max_attempts), "yellow")] if tried else []),
         (_format_with_limit(job.running_sec, job.timeout_sec), _limit_style(job.running_sec, job.timeout_sec)),
-        (_format_with_limit(job.idle_sec, job.idle_timeout_sec), _limit_style(job.idle_sec, job.idle_timeout_sec)),
+        (_format_with_limit(job.idle_sec, idle_limit), _limit_style(job.idle_sec, idle_limit)),
         (lease, "red" if lease == "expired" else ""),
         (detail, PERMISSION_STYLE if job.awaits_permission else ""),
     ]

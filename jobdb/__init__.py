@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         WorkerRecord,
         WorkResult,
     )
-    from .registry import Registry
+    from .registry import AsyncRegistry, Registry
 
 __version__ = "0.1.0"
 
@@ -73,6 +73,7 @@ __all__ = [
     "Acceptance",
     "AlreadyExists",
     "Arrival",
+    "AsyncRegistry",
     "Attempt",
     "AttemptRequired",
     "AuthMode",
@@ -130,7 +131,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    home = {"Registry": "registry", "Vault": "crypto.vault"}.get(name)
+    home = {"AsyncRegistry": "registry", "Registry": "registry", "Vault": "crypto.vault"}.get(name)
     if home is None:
         home = "errors" if hasattr(import_module(".errors", __name__), name) else "model"
     value = getattr(import_module(f".{home}", __name__), name)

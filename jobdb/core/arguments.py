@@ -89,7 +89,7 @@ def integer(name: str, value: Any, *, least: int, most: int) -> int:
 
 def seconds_as_ms(name: str, value: Any, *, most: float = MAX_LEASE_SEC) -> int:
     """Return a duration above 0 seconds as whole milliseconds, at least 1."""
-    duration: float = value if type(value) in (int, float) else _number_of_seconds(name, value)
+    duration: float = value if type(value) in (int, float) else _number(name, value, "a number of seconds")
     if not 0 < duration <= most:
         raise InvalidInput(f"{name} must be above 0 and at most {most:.0f} seconds, not {shown(value)}")
     return max(1, round(duration * 1000))
@@ -97,17 +97,25 @@ def seconds_as_ms(name: str, value: Any, *, most: float = MAX_LEASE_SEC) -> int:
 
 def seconds(name: str, value: Any, *, most: float = MAX_TIMEOUT_SEC) -> float:
     """Return a duration in seconds that may be 0, such as the limit of a wait."""
-    duration: float = value if type(value) in (int, float) else _number_of_seconds(name, value)
+    duration: float = value if type(value) in (int, float) else _number(name, value, "a number of seconds")
     if not 0 <= duration <= most:
         raise InvalidInput(f"{name} must be 0 to {most:.0f} seconds, not {shown(value)}")
     return float(duration)
 
 
-def _number_of_seconds(name: str, value: Any) -> float:
+def _number(name: str, value: Any, what: str) -> float:
     value = to_builtin(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
+        raise InvalidInput(f"{name} must be {what}, not {shown(value)}")
     return value
+
+
+def percentage(name: str, value: Any) -> float:
+    """Return a share in per cent, 0 to 100, whole or not."""
+    share: float = value if type(value) in (int, float) else _number(name, value, "a number")
+    if not 0 <= share <= 100:
+        raise InvalidInput(f"{name} must be 0 to 100, not {shown(value)}")
+    return share
 
 
 def limit_sec(name: str, value: object) -> float | None:

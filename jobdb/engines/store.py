@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from ..system.interrupt_safe_flag import Flag
     from .stable_events import StableEvents
     from .statements import Statement
     from .traits import Traits
@@ -112,10 +113,15 @@ class Store(Protocol):
         """Return a number that changes when another process or connection has committed."""
         ...
 
-    def wait_for_change(self, seen: int, timeout_sec: float) -> int:
+    def wait_for_change(self, seen: int, timeout_sec: float, *, wake: Flag | None = None) -> int:
         """Wait until ``data_version()`` differs from ``seen``, or for ``timeout_sec``; return the current version.
 
         It may return early: callers check again and continue to wait.
+
+        Args:
+            seen: the version that the caller has looked at.
+            timeout_sec: the maximum time to wait, in seconds.
+            wake: a flag that another thread sets to end the wait; the wait may set it itself.
         """
         ...
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from ..system.interrupt_safe_flag import Flag
     from .stable_events import StableEvents
     from .store import DatabaseFile, Row, Store, Transaction
     from .traits import Traits
@@ -96,10 +97,10 @@ class TracedStore:
         """Return a number that changes when another process or connection has committed."""
         return self._store.data_version()
 
-    def wait_for_change(self, seen: int, timeout_sec: float) -> int:
+    def wait_for_change(self, seen: int, timeout_sec: float, *, wake: Flag | None = None) -> int:
         """Wait for a change; log how long that took."""
         began = time.perf_counter()
-        version = self._store.wait_for_change(seen, timeout_sec)
+        version = self._store.wait_for_change(seen, timeout_sec, wake=wake)
         took = _ms_since(began)
         LOGGER.debug("waited %.1f ms for news", took, extra={"wait": "news", "duration_ms": took})
         return version

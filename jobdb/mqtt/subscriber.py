@@ -17,6 +17,7 @@ from ..core import arguments
 from ..engines.identity import require_place
 from ..engines.sql.rows import event_from_row
 from ..registry.follower import PAGE_SIZE, Follower, WaitLimits, job_steps, with_previous_seq
+from ..registry.waiting import WaitForChange
 from .backfill import read_cursor
 from .consumer import GRACE_SEC, BrokerConsumer
 from .statements import SUBSCRIBER
@@ -89,7 +90,7 @@ def _job_steps(engine: Engine, consumer: BrokerConsumer, job_id: str, subscriber
         if ended:
             break
         consumer.raise_failure()
-        engine.store.wait_for_change(seen, min(_POLL_INTERVAL_SEC, limits.remaining_sec()))
+        yield WaitForChange(seen, min(_POLL_INTERVAL_SEC, limits.remaining_sec()))
     # The database knows the outcome: do not wait for events that it has and the broker has not delivered yet.
     return (yield from job_steps(engine, job_id, subscriber=subscriber, start="beginning", limits=limits))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..engines.statements import Statement, StatementSet
-from ..model import JobStatus, Refusal, Verdict
+from ..model import JobStatus, Refusal, Verdict, WorkerRecord
 from ..registry import Registry
 
 
@@ -46,11 +46,18 @@ class _JobRow(NamedTuple):
     lease_until_ms: int | None
     finished_ms: int | None
     detail: str | None
+    strikes: int
+    max_attempts: int | None
+    not_before_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedJob:
-    """A job as shown in the live view. Times are seconds before the snapshot; limits are seconds, 0 for none."""
+    """A job as shown in the live view.
+
+    Times are seconds before the snapshot, ``lease_left_sec`` and ``delay_sec`` seconds after it; limits are seconds, 0
+    for none. ``strikes`` is the number of tries that are used up, of ``max_attempts``.
+    """
 
     job_id: str
     status: JobStatus
@@ -65,6 +72,9 @@ class WatchedJob:
     lease_left_sec: float | None
     last_event: str | None
     detail: str | None
+    strikes: int = 0
+    max_attempts: int | None = None
+    delay_sec: float = 0
 
     @property
     def awaits_permission(self) -> bool:
@@ -72,13 +82,19 @@ class WatchedJob:
         return self.last_event == "permission_required" and not self.status.terminal
 
     @property
+    def effective_idle_timeout_sec(self) -> int:
+        """The idle limit that can end the job; 0 while a live lease or an open question protects it from that."""
+        leased = self.lease_left_sec is not None and self.lease_left_sec > 0
+        return 0 if leased or self.awaits_permission else self.idle_timeout_sec
+
+    @property
     def limit_usage(self) -> float:
         """The used share of the job's tighter limit; from 1 on the limit is exceeded."""
         shares = [0.0]
         if self.timeout_sec and self.running_sec is not None:
             shares.append(self.running_sec / self.timeout_sec)
-        if self.idle_timeout_sec and self.idle_sec is not None:
-            shares.append(self.idle_sec / self.idle_timeout_sec)
+        if self.effective_idle_timeout_sec and self.idle_sec is not None:
+            shares.append(self.idle_sec / self.effective_idle_timeout_sec)
         return max(shares)
 
 
@@ -93,6 +109,7 @@ class Snapshot:
         refusals: the latest refusals.
         verdicts: how often each verdict was given.
         outbox: the number of events that wait for the broker.
+        workers: the recorded workers, the longest running first.
     """
 
     taken_ms: int
@@ -101,6 +118,7 @@ class Snapshot:
     refusals: tuple[Refusal, ...]
     verdicts: dict[Verdict, int]
     outbox: int
+    workers: tuple[WorkerRecord, ...] = ()
 
 
 def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent: str | None = None) -> Snapshot:
@@ -134,6 +152,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
         refusals=tuple(registry.refusals(limit=_MAX_REFUSALS)),
         verdicts=registry.verdict_counts(),
         outbox=waiting,
+        workers=tuple(registry.workers()),
     )
 
 
@@ -157,4 +176,7 @@ def _watched_job(row: _JobRow, now: int) -> WatchedJob:
         lease_left_sec=None if row.lease_until_ms is None else (row.lease_until_ms - now) / 1000,
         last_event=row.last_event,
         detail=row.detail,
+        strikes=row.strikes,
+        max_attempts=row.max_attempts,
+        delay_sec=0 if row.not_before_ms is None else max(0, row.not_before_ms - now) / 1000,
     )

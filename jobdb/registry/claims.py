@@ -13,17 +13,23 @@ from ..core import arguments
 from ..core.protocol import MAX_DETAIL_CHARS
 from ..system.descriptor_shortage import translate_shortage
 from .base import RegistryBase
+from .waiting import WaitForChange, waits
 
 if TYPE_CHECKING:
     from ..model import Claim, Job, Reaped
+    from .waiting import Waiting
 
 DEFAULT_LEASE_SEC = 300.0
 DEFAULT_STRIKE_LIMIT = 3
+_CLOCK_STEP_SEC = 0.001
+_LONGEST_WAIT_SEC = 60.0
+"""How often to look although nothing has changed: the clock that says when a job is due may be set ahead."""
 
 
 class ClaimVerbs(RegistryBase):
     """The verbs for claims."""
 
+    @waits
     def claim(
         self,
         *,
@@ -33,7 +39,7 @@ class ClaimVerbs(RegistryBase):
         job_id: str | None = None,
         lease_sec: float | None = DEFAULT_LEASE_SEC,
         wait_sec: float = 0,
-    ) -> Claim | None:
+    ) -> Waiting[Claim | None]:
         """Claim the next ready job: highest priority first, then the oldest.
 
         A job is ready when it is pending and due. A job whose lease has expired is returned to the queue first, as
@@ -78,7 +84,10 @@ class ClaimVerbs(RegistryBase):
             left = deadline - time.monotonic()
             if claim is not None or left <= 0:
                 return claim
-            self.store.wait_for_change(seen, left)
+            ready_ms = self.engine.next_ready_ms()
+            if ready_ms is not None:
+                left = min(left, ready_ms / 1000 + _CLOCK_STEP_SEC)
+            yield WaitForChange(seen, min(left, _LONGEST_WAIT_SEC))
 
     def renew(self, job_id: str, *, attempt: int | None = None, lease_sec: float = DEFAULT_LEASE_SEC) -> Claim:
         """Renew the lease of a claim.

@@ -14,6 +14,7 @@ from ..core.protocol import MAX_DETAIL_CHARS, MAX_SEQ
 from ..errors import InvalidInput
 from ..system.descriptor_shortage import translate_shortage
 from .base import RegistryBase
+from .waiting import paged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -158,7 +159,8 @@ class EventVerbs(RegistryBase):
         after = arguments.integer("after", after, least=0, most=2**53)
         return self._page_of_events(arguments.job_id(job_id), after, arguments.page_limit(limit))
 
-    def all_events(self, job_id: str, *, after: int = 0, page_size: int = 100) -> Iterator[Event]:
+    @paged
+    def all_events(self, job_id: str, *, after: int = 0, page_size: int = 100) -> Iterator[Page[Event, int]]:
         """Iterate over all events of a job, in order, reading one page at a time to bound memory.
 
         The iteration ends after the last recorded event; :meth:`subscribe` waits for further ones.
@@ -182,10 +184,10 @@ class EventVerbs(RegistryBase):
         job_id = arguments.job_id(job_id)
         limit = arguments.page_limit(page_size, name="page_size")
         page = self._page_of_events(job_id, after, limit)
-        yield from page
+        yield page
         while page.has_more:
             page = self._page_of_events(job_id, page[-1].seq, limit)
-            yield from page
+            yield page
 
     def _page_of_events(self, job_id: str, after: int, limit: int) -> Page[Event, int]:
         found = self.engine.events(job_id, after=after, limit=limit + 1)

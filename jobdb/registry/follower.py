@@ -4,7 +4,8 @@
 implements what both share: the time limits, which event counts as handled, and the outcome. The source of the events
 is a generator of steps: here :func:`job_steps` and :func:`feed_steps`, which accept new events in one transaction and
 yield them from the database, so that a restart continues where the handler stopped. Waiting is cheap: it uses SQLite's
-data_version or PostgreSQL's NOTIFY. Called by the registry and by ``mqtt/subscriber.py``; calls the engine.
+data_version or PostgreSQL's NOTIFY. Called by the registry, by the asyncio face, which waits in its own way
+(:func:`advance_follower`), and by ``mqtt/subscriber.py``; calls the engine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from ..errors import TimedOut, UnknownJob
+from .waiting import WaitForChange
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
     # An event to yield, and the seq that was yielded before it.
     Step = tuple[Event, int]
-    # The generator for one job returns the job once it has ended.
-    Steps = Generator[Step, None, Job | None]
+    # The generator for one job returns the job once it has ended. It never waits itself.
+    Steps = Generator[Step | WaitForChange, None, Job | None]
 
 PAGE_SIZE = 100
 _MAX_WAIT_SEC = 60.0
@@ -121,12 +123,21 @@ class Follower:
         Raises:
             TimedOut: a limit was reached. An event that has arrived meanwhile is not yielded and stays unhandled.
         """
+        while isinstance(found := self._advance(), WaitForChange):
+            self._engine.store.wait_for_change(found.seen, found.timeout_sec)
+        if found is None:
+            raise StopIteration
+        return found
+
+    def _advance(self) -> Event | WaitForChange | None:
         self.handled()
         try:
             step = next(self._steps)
         except StopIteration as end:
             self.outcome = self.outcome or end.value
-            raise
+            return None
+        if isinstance(step, WaitForChange):
+            return step
         self._limits.check_total()
         self._limits.reset_idle()
         self._unhandled = step
@@ -149,6 +160,15 @@ class Follower:
             event, after = self._unhandled
             self._engine.mark_handled(event.job_id, subscriber=self.subscriber, seq=event.seq, after=after)
             self._unhandled = None
+
+
+def advance_follower(follower: Follower) -> Event | WaitForChange | None:
+    """Mark the last event as handled, and go one step: return the next event, or how long to wait, or None at the end.
+
+    Raises:
+        TimedOut: a limit was reached.
+    """
+    return follower._advance()
 
 
 def with_previous_seq(events: Iterable[Event], after: int) -> Iterator[Step]:
@@ -175,7 +195,7 @@ def job_steps(engine: Engine, job_id: str, *, subscriber: str, start: str, limit
         if followed.ended is not None:
             return engine.get(job_id)
         if not followed.events:
-            engine.store.wait_for_change(seen, limits.remaining_sec())
+            yield WaitForChange(seen, limits.remaining_sec())
 
 
 def feed_steps(engine: Engine, unhandled: Iterable[str], *, subscriber: str, limits: WaitLimits) -> Steps:
@@ -208,7 +228,7 @@ def feed_steps(engine: Engine, unhandled: Iterable[str], *, subscriber: str, lim
         if page.job_ids:
             engine.advance_feed(subscriber, event=page.last_event)
         else:
-            engine.store.wait_for_change(seen, min(limits.remaining_sec(), page.recheck_sec))
+            yield WaitForChange(seen, min(limits.remaining_sec(), page.recheck_sec))
 
 
 def follow_job(

@@ -14,11 +14,13 @@ from ..core import arguments
 from ..errors import InvalidInput, TimedOut, UnknownJob
 from ..system.descriptor_shortage import translate_shortage
 from .base import RegistryBase
+from .waiting import WaitForChange, paged, waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ..model import AuthMode, Broker, Job, JobFilter, JobStatus, NewJob, Page, StatusName
+    from .waiting import Waiting
 
 _MAX_WAIT_SEC = 60.0
 
@@ -188,6 +190,7 @@ class JobVerbs(RegistryBase):
         after = arguments.optional_job_id(after)
         return self._page_of_jobs(wanted, after, arguments.page_limit(limit))
 
+    @paged
     def all_jobs(
         self,
         *,
@@ -196,7 +199,7 @@ class JobVerbs(RegistryBase):
         agent_session: str | None = None,
         after: str | None = None,
         page_size: int = 100,
-    ) -> Iterator[Job]:
+    ) -> Iterator[Page[Job, str]]:
         """Iterate over all jobs, newest first, reading one page at a time to bound memory.
 
         Jobs may be pruned during the iteration.
@@ -221,10 +224,10 @@ class JobVerbs(RegistryBase):
         wanted = _job_filter(status, agent, agent_session)
         limit = arguments.page_limit(page_size, name="page_size")
         page = self._page_of_jobs(wanted, arguments.optional_job_id(after), limit)
-        yield from page
+        yield page
         while page.has_more:
             page = self._following_page(page, wanted, limit)
-            yield from page
+            yield page
 
     def _page_of_jobs(self, wanted: JobFilter, after: str | None, limit: int) -> Page[Job, str]:
         found = self.engine.list_jobs(wanted, after=after, limit=limit + 1)
@@ -253,8 +256,8 @@ class JobVerbs(RegistryBase):
         """
         return self.engine.count_by_status()
 
-    @translate_shortage
-    def wait(self, job_id: str, *, timeout_sec: float | None = None) -> Job:
+    @waits
+    def wait(self, job_id: str, *, timeout_sec: float | None = None) -> Waiting[Job]:
         """Wait until a job has ended, and return it.
 
         Args:
@@ -288,7 +291,7 @@ class JobVerbs(RegistryBase):
                     advice="wait again, or cancel it",
                     command=f"wait again, or cancel it with 'jobdb cancel {job_id}'",
                 )
-            store.wait_for_change(seen, min(left, _MAX_WAIT_SEC))
+            yield WaitForChange(seen, min(left, _MAX_WAIT_SEC))
 
     @translate_shortage
     def cancel(self, job_id: str, *, reason: str = "cancelled") -> Job:

@@ -7,7 +7,7 @@ engine.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .. import model
 from ..core import arguments
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..model import (
         Attempt,
         AttemptKey,
+        Claim,
         GiveBack,
         JobStatus,
         Reaped,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         WorkerRecord,
         WorkResult,
     )
+    from .working import Verbs, Working
 
 MAX_SLOTS = 10_000
 
@@ -138,6 +140,37 @@ class WorkerVerbs(RegistryBase):
         """
         return self.engine.attempts(arguments.job_id(job_id))
 
+    def working(self, claim: Claim, *, lease_sec: float = 60.0) -> Working:
+        """Return a context manager that keeps a claim alive while its block does the job, and ends the job with it.
+
+        A thread renews the lease after a third of its length and notices within half a second that the claim is gone.
+        The block gets a ``Work``: it asks ``work.cancelled`` from time to time, and publishes ``work.progress(…)``,
+        which raises ``WorkCancelled`` if the work must stop. When the block ends, the job completes, with what
+        ``work.set_result`` said. An exception ends the job as error, or gives it back if it has tries left
+        (``max_attempts``); it is raised again. ``RetryLater`` gives the job back, and so does Ctrl-C. ``RetryLater``
+        and ``WorkCancelled`` do not leave the block.
+
+        Args:
+            claim: the claim.
+            lease_sec: the length of the lease from now on, in seconds.
+
+        Raises:
+            StaleAttempt: the claim is gone at the beginning; or at the end of a block that had not learned of it.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> claim = registry.claim(worker="host1:4711")
+            >>> with registry.working(claim) as work:
+            ...     work.progress("half of it", pct=50)
+            >>> registry.get("sort-1").status
+            <JobStatus.COMPLETED: 'completed'>
+        """
+        from .working import Working
+
+        if not isinstance(claim, model.Claim):
+            raise InvalidInput(f"a claim to work on must be a Claim, not {arguments.shown(claim)}")
+        return Working(cast("Verbs", self), claim, arguments.seconds_as_ms("lease_sec", lease_sec) / 1000)
+
     @translate_shortage
     def return_jobs_of_dead_workers(self, info: WorkerInfo, *, dead: Sequence[str] = ()) -> list[Reaped]:
         """Return the jobs of this host's dead workers at once, without waiting for their leases.
@@ -170,7 +203,7 @@ def _checked_batch(batch: object) -> WorkBatch:
     if not isinstance(batch, model.WorkBatch):
         raise InvalidInput(f"a batch must be a WorkBatch, not {type(batch).__name__}")
     events = []
-    for event in batch.events:
+    for event in arguments.items("events", batch.events, of="NewEvent"):
         if not isinstance(event, model.NewEvent) or event.attempt is None:
             raise InvalidInput(f"a worker's event must be a NewEvent with an attempt, not {arguments.shown(event)}")
         events.append(checked_event(event.job_id, event.event, event.detail, event.data, event.attempt))

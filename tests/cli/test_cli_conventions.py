@@ -15,6 +15,7 @@ from jobdb.cli.app import root_command
 from jobdb.cli.commands import SECTIONS
 
 from jobdb import Acceptance, Verdict
+from tests.support.documented import documented_fields
 from tests.support.paths import ROOT
 from tests.support.scripts import load_script
 
@@ -123,6 +124,12 @@ def test_the_shell_completes_job_ids_and_events(cli: Any) -> None:
     assert complete(cli, "jobdb show my", JOBDB_URL="sqlite:///elsewhere.db") == []
 
 
+def test_the_first_argument_of_publish_completes_to_events_too(cli: Any) -> None:
+    job = cli.register("--job-id", "progress-report")
+    assert complete(cli, "jobdb publish prog") == [job]
+    assert complete(cli, "jobdb publish prog", JOBDB_JOB_ID=job) == ["progress", job]
+
+
 def complete(cli: Any, words: str, **env: str) -> list[str]:
     """Return the completions that bash would offer for the last word."""
     asked = {"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
@@ -191,12 +198,6 @@ def test_no_command_or_option_is_undocumented() -> None:
         assert f" jobdb {name}\n" in page
         for parameter in found.params:
             assert parameter.param_type_name == "argument" or parameter.opts[0] in page
-
-
-def documented_fields(title: str) -> list[str]:
-    page = (ROOT / "docs" / "reference" / "json-output.md").read_text()
-    section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 
 
 def test_json_fields_match_the_documentation(cli: Any) -> None:

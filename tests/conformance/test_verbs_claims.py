@@ -60,7 +60,7 @@ def test_a_named_job_is_claimed_only_while_pending(registry, job):
     assert claim_id(registry, job_id=job.job_id) == job.job_id
     with pytest.raises(IllegalTransition, match="running"):
         registry.claim(worker="w", job_id=job.job_id)
-    registry.complete(job.job_id)
+    registry.complete(job.job_id, attempt=1)
     with pytest.raises(IllegalTransition, match="completed"):
         registry.claim(worker="w", job_id=job.job_id)
 
@@ -223,12 +223,14 @@ def test_reap_works_in_batches(registry, clock):
 
 
 def test_a_reaped_job_is_not_ended_twice(registry, clock):
-    job_id = registry.register(agent="a", prompt="", timeout_sec=5).job_id
+    """A job past its time limit whose lease has expired, too, is reaped for one of the two."""
+    job_id = registry.register(agent="a", prompt="", timeout_sec=5, max_attempts=1).job_id
     registry.claim(worker="w", lease_sec=5)
     clock.advance(6)
     (reaped,) = registry.reap()
     assert reaped.action == "ended"
     assert len(registry.events(job_id)) == 1
+    assert registry.reap() == []
 
 
 def test_named_leases_have_one_holder(registry, clock):

@@ -40,12 +40,13 @@ def test_events_are_numbered_and_signed_and_update_the_job(registry, clock, job)
     assert [item.seq for item in stored] == [1, 2, 3, 4] and stored[-1] == event
 
 
+@pytest.mark.parametrize("lease_sec", [None, 60])
 @pytest.mark.parametrize("kind", list(EventKind))
-def test_every_transition_follows_the_table(registry, kind):
+def test_every_transition_follows_the_table(registry, kind, lease_sec):
     def fresh(status):
         job_id = registry.register(agent="a", prompt="").job_id
         if status is JobStatus.RUNNING:
-            registry.claim(worker="w", job_id=job_id)
+            registry.claim(worker="w", job_id=job_id, lease_sec=lease_sec)
         elif status is JobStatus.CANCELLED:
             registry.cancel(job_id)
         elif status.terminal:
@@ -61,7 +62,7 @@ def test_every_transition_follows_the_table(registry, kind):
                 registry.publish(job_id, kind)
             assert registry.get(job_id) == before
         else:
-            registry.publish(job_id, kind)
+            registry.publish(job_id, kind, attempt=1 if lease_sec and before.attempt else None)
             assert registry.get(job_id).status is target
 
 

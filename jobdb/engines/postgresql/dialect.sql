@@ -52,6 +52,10 @@ SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 'pending' AND not_before_ms IS 
        EXISTS (SELECT 1 FROM jobs
                WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now)::INT;
 
+-- next_ready: the same; SQLite's names of indexes mean nothing here.
+SELECT (SELECT min(not_before_ms) FROM jobs WHERE status = 'pending' AND not_before_ms IS NOT NULL),
+       (SELECT min(lease_until_ms) FROM jobs WHERE status = 'running' AND lease_until_ms IS NOT NULL);
+
 -- ready_due_jobs: jobs that another transaction has locked are skipped.
 UPDATE jobs SET not_before_ms = NULL, delay_ms = NULL
 WHERE id = ANY(ARRAY(SELECT id FROM jobs
@@ -99,7 +103,7 @@ WHERE id = ANY(ARRAY(
 RETURNING id;
 
 -- expired_lease_of: locked, so that no renewal can follow this read.
-SELECT job_id, id, strikes, worker, attempt, max_attempts FROM jobs
+SELECT job_id, id, strikes, worker, attempt, max_attempts, lease_until_ms FROM jobs
 WHERE job_id = :job_id AND status = 'running' AND lease_until_ms IS NOT NULL
   AND (lease_until_ms <= :now OR (lease_until_ms > CAST(:now AS BIGINT) + 60000
                                   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000))
@@ -202,7 +206,14 @@ WHERE job_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(CAST(:job_ids AS T
 
 -- jobs_of_worker: locked, so that no renewal can follow this read; jobs in use are skipped.
 SELECT j.job_id, j.id, j.strikes, j.worker, j.attempt, j.max_attempts
-FROM jobs AS j JOIN attempts AS a ON a.job = j.id AND a.attempt = j.attempt
+FROM jobs AS j CROSS JOIN LATERAL
+    (SELECT worker_id FROM attempts WHERE job = j.id AND attempt = j.attempt LIMIT 1) AS a
 WHERE j.status = 'running' AND j.lease_until_ms IS NOT NULL AND a.worker_id = :worker_id
   AND j.lease_until_ms - j.lease_ms < :renewed_before
 ORDER BY j.id FOR NO KEY UPDATE OF j SKIP LOCKED;
+
+-- running_attempts: the same; LIMIT keeps the planner from reading all attempts of all times.
+SELECT a.worker_id, j.job_id, j.attempt
+FROM jobs AS j CROSS JOIN LATERAL
+    (SELECT worker_id FROM attempts WHERE job = j.id AND attempt = j.attempt LIMIT 1) AS a
+WHERE j.status = 'running' AND j.lease_until_ms IS NOT NULL ORDER BY j.id;

@@ -74,9 +74,9 @@ class Poller:
         """A number that grows with every wait."""
         return self._version
 
-    def wait(self, seen: int, timeout_sec: float) -> int:
-        """Wait for one interval at most; return a version other than ``seen``."""
-        self._closed.wait(max(0.0, min(timeout_sec, POLL_SEC)))
+    def wait(self, seen: int, timeout_sec: float, wake: Flag | None = None) -> int:
+        """Wait for one interval at most, or until ``wake`` is set; return a version other than ``seen``."""
+        (wake or self._closed).wait(max(0.0, min(timeout_sec, POLL_SEC)))
         self._version = max(self._version, seen + 1)
         return self._version
 
@@ -109,9 +109,12 @@ class Listener:
         """A number that grows with every notification."""
         return self._version
 
-    def wait(self, seen: int, timeout_sec: float) -> int:
-        """Wait until the version differs from ``seen``, or for ``timeout_sec``; return the current one."""
-        waiter = Flag()
+    def wait(self, seen: int, timeout_sec: float, wake: Flag | None = None) -> int:
+        """Wait until the version differs from ``seen``, or for ``timeout_sec``; return the current one.
+
+        ``wake`` is a flag that ends the wait when it is set. A notification sets it, too.
+        """
+        waiter = wake or Flag()
         try:
             self._waiters.append(waiter)
             if self._version == seen:

@@ -34,6 +34,7 @@ from .transaction import CLEANUP, QUERY, READ, WRITE, PostgresTransaction
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ...system.interrupt_safe_flag import Flag
     from ..store import Row
     from .connections import Address, TransactionMode
 
@@ -175,14 +176,14 @@ class PostgresStore:
         self.check()
         return self._get_listener().version
 
-    def wait_for_change(self, seen: int, timeout_sec: float) -> int:
+    def wait_for_change(self, seen: int, timeout_sec: float, *, wake: Flag | None = None) -> int:
         """Wait until ``data_version()`` differs from ``seen``, or for ``timeout_sec``; return the current version.
 
         It returns early because notifications may be missing: behind a pooler, or from a writer that died just after
         its commit.
         """
         self.check()
-        return self._get_listener().wait(seen, min(timeout_sec, MAX_WAIT_SEC))
+        return self._get_listener().wait(seen, min(timeout_sec, MAX_WAIT_SEC), wake)
 
     def _get_listener(self) -> Listener | Poller:
         with self._listener_lock:

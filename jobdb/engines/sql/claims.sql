@@ -8,6 +8,12 @@ SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_delayed
        EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_leased
                WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now);
 
+-- next_ready: when the first delayed job is due, and when the first lease expires.
+SELECT (SELECT min(not_before_ms) FROM jobs INDEXED BY jobs_delayed
+        WHERE status = 'pending' AND not_before_ms IS NOT NULL),
+       (SELECT min(lease_until_ms) FROM jobs INDEXED BY jobs_leased
+        WHERE status = 'running' AND lease_until_ms IS NOT NULL);
+
 -- ready_due_jobs: make jobs ready whose time has come.
 UPDATE jobs SET not_before_ms = NULL, delay_ms = NULL
 WHERE id IN (SELECT id FROM jobs INDEXED BY jobs_delayed
@@ -64,7 +70,7 @@ WHERE job_id = :job_id AND status = 'pending'
 RETURNING id;
 
 -- expired_lease_of: the job of one id, if its lease has expired, or ends later than it can.
-SELECT job_id, id, strikes, worker, attempt, max_attempts FROM jobs
+SELECT job_id, id, strikes, worker, attempt, max_attempts, lease_until_ms FROM jobs
 WHERE job_id = :job_id AND status = 'running' AND lease_until_ms IS NOT NULL
   AND (lease_until_ms <= :now OR (lease_until_ms > CAST(:now AS BIGINT) + 60000
                                   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000));

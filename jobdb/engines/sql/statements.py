@@ -41,6 +41,7 @@ class ClaimStatements(StatementSet):
     """The statements of ``claims.sql``."""
 
     claim_blockers: Statement
+    next_ready: Statement
     ready_due_jobs: Statement
     ready_void_delays: Statement
     claim_next: Statement

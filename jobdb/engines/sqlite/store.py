@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...filesystem.placement import Placement
+    from ...system.interrupt_safe_flag import Flag
     from ..stable_events import StableEvents
     from ..store import Row
     from .read_path import ReadPath
@@ -400,9 +401,9 @@ class SqliteStore:
         """Return a number that changes when another connection has committed."""
         return (self._read_path or self._create_read_path()).data_version()
 
-    def wait_for_change(self, seen: int, timeout_sec: float) -> int:
+    def wait_for_change(self, seen: int, timeout_sec: float, *, wake: Flag | None = None) -> int:
         """Wait until `data_version` differs from ``seen``, or for ``timeout_sec``; return the current one."""
-        return (self._read_path or self._create_read_path()).wait_for_change(seen, timeout_sec)
+        return (self._read_path or self._create_read_path()).wait_for_change(seen, timeout_sec, wake=wake)
 
     def stable_events(self) -> StableEvents:
         """Return that the order of all events is final: ids are allocated under the write lock."""
