@@ -81,7 +81,12 @@ class FakeRegistry:
         self.batches: list[WorkBatch] = []
         self.failures: list[Exception | None] = []
         self.during: Callable[[], None] = lambda: None
-        self.answers_lost = 0
+        self.store = self
+        self.now_ms = 0
+
+    def clock(self) -> int:
+        """Return the database's time, Unix milliseconds."""
+        return self.now_ms
 
     def add(self, job_id: str, **fields: Any) -> None:
         """Register a job."""
@@ -94,6 +99,11 @@ class FakeRegistry:
     def take_away(self, job_id: str) -> None:
         """Let another worker take a running job over."""
         self.jobs[job_id].attempt += 1
+
+    def get(self, job_id: str) -> Job:
+        """Return the record of a job."""
+        job = self.jobs[job_id]
+        return make_job(job_id, attempt=job.attempt, **job.fields)
 
     def _fail(self) -> None:
         failure = self.failures.pop(0) if self.failures else None

@@ -73,18 +73,24 @@ def test_idle_time_counts_from_the_last_sign_and_stands_still_for_a_question(ste
     now, silent_since, is_asking = 100.0, 100.0, False
     for pause, what in steps:
         now += pause
-        slot.renewed(now, 60.0)
-        stop = slot.overdue(now)
-        assert (stop is not None) == (not is_asking and now - silent_since - SIGN_SLACK_SEC >= 20)
-        if stop is not None:
-            assert stop.cause is StopCause.IDLE
-            return
+        assert slot.overdue(min(now, 149.0)) is None
+        assert slot.idle_at() == (float("inf") if is_asking else silent_since + 20 + SIGN_SLACK_SEC)
         silent_since = now
         if what == "sign":
             slot.note_sign(now)
         else:
             is_asking = what == "question"
             slot.note_event(EventKind.PERMISSION_REQUIRED if is_asking else EventKind.PROGRESS, now)
+
+
+def test_what_an_agent_has_published_on_its_own_is_a_sign_of_life_too() -> None:
+    slot = make_slot(idle_timeout_sec=20)
+    slot.note_recorded(EventKind.PROGRESS, 115.0)
+    assert slot.idle_at() == 135.0 + SIGN_SLACK_SEC
+    slot.note_recorded(EventKind.PROGRESS, 90.0)
+    assert slot.idle_at() == 135.0 + SIGN_SLACK_SEC
+    slot.note_recorded(EventKind.PERMISSION_REQUIRED, 116.0)
+    assert slot.idle_at() == float("inf")
 
 
 # -- outbox
