@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..errors import UnknownJob
+
 if TYPE_CHECKING:
     from ..registry import Registry
     from .slots import Slot
@@ -21,7 +23,10 @@ def note_own_events(registry: Registry, slot: Slot, clock: Callable[[], float]) 
         slot: the slot.
         clock: the worker's clock, in seconds.
     """
-    job = registry.get(slot.key[0])
+    try:
+        job = registry.get(slot.key[0])
+    except UnknownJob:
+        return  # pruned: the next check of the claims finds out
     if job.last_event_at is not None:
         age_ms = registry.store.clock() - job.last_event_at.timestamp() * 1000
         slot.note_recorded(job.last_event, clock() - max(0.0, age_ms / 1000))
