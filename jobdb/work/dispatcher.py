@@ -11,6 +11,7 @@ follows a suspension begins with the deadlines, before it asks the database anyt
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, assert_never
 
 from ..errors import Busy, InvalidInput, JobdbError, KeyProblem, StorageFailed, SyncFailed, Unavailable, UnknownJob
@@ -25,6 +26,7 @@ from .reaping import Reaper
 from .recorder import Recorder
 from .silence import note_own_events
 from .slots import Slot, due_renewals
+from .strays import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from .transitions import Transition
 
 NEVER = float("inf")
+LONGEST_HEARTBEAT_SEC = 60.0
 LINGER_SHARE, LONGEST_LINGER_SEC = 0.1, 0.001
 """How long to wait for jobs that end at once: a share of what the transaction took that they can save."""
 DRAIN_REASON = "the worker was stopped"
@@ -85,6 +88,7 @@ class Dispatcher:
         self._states = StatesPace()
         self._retry = RetryPace()
         self._reaper = Reaper(registry, info, settings) if settings.reap else None
+        self._strays = Strays(registry, info.worker_id)
         self._heartbeat_at = float("-inf")
         self._queue_is_empty = False
         self._drain_until: float | None = None
@@ -117,6 +121,8 @@ class Dispatcher:
             except (Busy, Unavailable, StorageFailed) as error:
                 if isinstance(error, SyncFailed):
                     raise
+                if isinstance(error, Unavailable):
+                    self._strays.suspect()
                 pause = self._retry.failed(self._clock())
                 self._report(transitions.Trouble(error=str(error), retry_sec=pause))
             else:
@@ -127,6 +133,7 @@ class Dispatcher:
 
     def _use_database(self) -> None:
         """Ask and write what is due."""
+        self._strays.give_back({*self._slots, *self._records.ended})
         self._check_claims()
         self._stop_silent()
         if self._reaper is not None and not self.is_draining and self._clock() >= self._reaper.due_at:
@@ -264,11 +271,6 @@ class Dispatcher:
             return True
         return self._settings.until_empty and self._queue_is_empty and not self._records.is_waiting
 
-    @property
-    def running(self) -> tuple[Key, ...]:
-        """The attempts that run."""
-        return tuple(self._slots)
-
     # -- the claims
 
     def _asked_about(self) -> list[Key]:
@@ -313,7 +315,7 @@ class Dispatcher:
             make_batch(self._settings, self._info, written=written, renew=renew, claim=wanted, heartbeat=heartbeat)
         )
         if heartbeat:
-            self._heartbeat_at = now + self._settings.lease_sec / 3
+            self._heartbeat_at = now + min(self._settings.lease_sec / 3, LONGEST_HEARTBEAT_SEC)
         if wanted:
             self._claims.asked(now, wanted=wanted, got=len(result.claims))
             self._queue_is_empty = len(result.claims) < wanted
@@ -339,10 +341,7 @@ class Dispatcher:
                 self._runner.extend(key, slot.deadline)
 
     def _apply_events(self, written: Written, result: WorkResult) -> None:
-        counts: dict[Key, int] = {}
-        for event in written.events:
-            counts[key_of(event)] = counts.get(key_of(event), 0) + 1
-        for key, count in counts.items():
+        for key, count in Counter(map(key_of, written.events)).items():
             slot = self._slots.get(key)
             if slot is not None:
                 self._runner.recorded(key, count)
@@ -387,6 +386,11 @@ class Dispatcher:
                 del self._slots[slot.key]
                 self._records.lose(slot, "it did not end after it was stopped; its lease runs out")
         return not self._slots
+
+    def close(self) -> None:
+        """Let another worker reap."""
+        if self._reaper is not None:
+            self._reaper.close()
 
     @property
     def records(self) -> Recorder:

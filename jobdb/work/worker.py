@@ -184,6 +184,7 @@ class Worker:
         finally:
             self._runner.close()
             with suppress(JobdbError):
+                dispatcher.close()
                 self._registry.remove_worker(self.worker_id)  # a change: it also ends the watcher's wait
             watcher.stop()
             summary = dispatcher.records.tally.summary(dispatcher.exit_code)

@@ -164,6 +164,24 @@ def test_a_completion_whose_answer_was_lost_is_recognized() -> None:
     assert ended.status == "completed" and bench.dispatcher.records.tally["completed"] == 1
 
 
+def test_a_claim_whose_answer_was_lost_is_given_back_unused() -> None:
+    bench = Bench()
+    bench.registry.add("a")
+
+    def lose_answer() -> None:
+        bench.registry.during = lambda: None
+        bench.registry.claim("a")
+        raise Unavailable("the connection broke at the commit")
+
+    bench.registry.during = lose_answer
+    bench.round()
+    bench.round(after=1)
+    back = bench.registry.jobs["a"].log[0][2]
+    assert isinstance(back, GiveBack) and (back.attempt, back.counts) == (1, False)
+    bench.settle()
+    assert [key for key, _deadline in bench.runner.started] == [("a", 2)]
+
+
 def test_a_cancelled_job_is_terminated_and_nothing_more_is_written() -> None:
     bench = Bench()
     bench.registry.add("a")
