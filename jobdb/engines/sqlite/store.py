@@ -194,8 +194,6 @@ class SqliteStore:
         if self._fully_closed or os.getpid() != self._lifetime.pid:
             return
         self._lifetime.closed = True
-        if self._read_path is not None:
-            self._read_path.close_listener()
         with MutexBlock(self._mutex), MutexBlock(self._reader_mutex):
             if not self._fully_closed:
                 self._shut_down(checkpoint)
