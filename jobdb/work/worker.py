@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     Executor = Literal["threads", "processes"]
 
 LOGGER = logging.getLogger("jobdb.work")
-_LONGEST_WAIT_SEC = 60.0
+_LONGEST_WAIT_SEC = 1.0
+"""After a suspension, a wait has as long to go as before: the deadlines must not wait for that."""
 
 
 class Worker:

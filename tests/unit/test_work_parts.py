@@ -175,6 +175,13 @@ def test_what_an_end_becomes(cause: StopCause | None, ends: list[str]) -> None:
     assert [describe(ending("a", 1, 0, report, stop)) for report in REPORTS] == ends
 
 
+def test_why_an_event_cannot_be_published_names_no_invented_job() -> None:
+    assert why_unpublishable(EventKind.PROGRESS, "step 1", {"pct": 10}) is None
+    for detail, data in (("a\0b", {}), ("", {"a": float("nan")}), ("", {"a": object()}), ("x" * 70_000, {})):
+        problem = why_unpublishable(EventKind.PROGRESS, detail, data)
+        assert problem and "jjj" not in problem
+
+
 def test_each_try_waits_longer_than_the_last() -> None:
     delays = [retry_delay_sec(strikes) for strikes in range(40)]
     assert delays == sorted(delays) and delays[0] == 1.0 and delays[-1] == 60.0
