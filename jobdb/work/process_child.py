@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from ..registry.cancellation import CancellationToken
 from ..registry.working import Work
 from ..system.boot_clock import boottime
-from ..system.parent_control import set_parent_death_signal
 from .handlers import call_handler
 from .runner import MOST_UNWRITTEN, require_publishable
 
@@ -104,7 +103,6 @@ class ProcessChild:
 
 def run_child(handler: Handler, connection: Connection[Any, Any]) -> None:
     """Run the child: the target of the process."""
-    set_parent_death_signal(signal.SIGKILL)  # if this process cannot listen just now
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection.send(("ready", os.getpid()))
