@@ -110,4 +110,4 @@ def test_closing_ends_waits_and_leaves_no_descriptor(database: Path) -> None:
         assert wait.error is not None
         del registry, wait
         counts.append(count())
-    assert counts[2] == counts[0]
+    assert counts[2] <= counts[0]

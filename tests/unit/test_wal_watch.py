@@ -31,5 +31,5 @@ def test_a_forgotten_write_ends_no_wait(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_cannot_be_watched(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file|inotify_add_watch"):
+    with pytest.raises(OSError, match=r"No such file|inotify_add_watch"):
         WalWatch(tmp_path / "jobs.db-wal")
