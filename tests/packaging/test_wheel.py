@@ -82,3 +82,7 @@ def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> 
     assert (payload["seq"], payload["data"]["attempt"]) == (1, 1)
     shown = json.loads(call("show", job, "--json"))
     assert (shown["job_id"], shown["status"], shown["last_seq"]) == (job, "running", 1)
+    other = call("register", "--agent", "codex", "sort").strip()
+    call("work", "--agent", "codex", "--once", "--", "cat")
+    assert json.loads(call("show", other, "--json"))["status"] == "completed"
+    assert call("logs", other) == "sort"
