@@ -35,6 +35,7 @@ from .keeper.messages import Activity, Blocked, Ended, Lines, Lost, Started
 from .logs import make_log_folder
 from .mailbox import Alive, Finished, Remark, Running
 from .outcomes import Failed, NotStarted, Report, Stop, StopCause, Vanished
+from .stray_processes import kill_stray_processes
 
 if TYPE_CHECKING:
     from ..model import Claim
@@ -122,6 +123,7 @@ class CommandRunner:
         """Start the thread and the keeper server."""
         self._context = context
         self._folders = JobFolders(context.registry_id)
+        kill_stray_processes(context.registry, context.registry_id)
         self._folders.remove_stale()
         self._environment = agent_environment(os.environ, url=context.url, worker=context.worker)
         if self._adopts_orphans:

@@ -117,3 +117,18 @@ def test_the_processes_of_killed_keepers_end_with_them(registry: Registry, tmp_p
         os.kill(keeper, signal.SIGKILL)
         check_second_attempt(registry, tmp_path)
         assert program.wait(60) == 0
+
+
+def test_what_is_left_of_a_cancelled_job_ends_when_a_worker_begins(registry: Registry, tmp_path: Path) -> None:
+    registry.register(agent="codex", prompt="sort", job_id="job")
+    with worker_program(registry, tmp_path) as program:
+        _agent, orphan, keeper = read_pids(tmp_path)
+        server = int(Path(f"/proc/{keeper}/stat").read_text("ascii").rpartition(")")[2].split()[1])
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in (program.pid, server, keeper):
+                os.kill(pid, number)
+    assert is_running(orphan)
+    registry.cancel("job")
+    with worker_program(registry, tmp_path, "--until-empty") as program:
+        assert program.wait(60) == 0
+    assert not is_running(orphan)

@@ -1,8 +1,8 @@
 """The search for processes of a job's earlier attempts, by the mark in their environment.
 
-Used by the keeper before it starts an attempt after the first; imports only the standard library. It is the last net:
-earlier attempts end with their keeper, their server or their worker, unless all three were killed at once. A process
-that has replaced its environment is found only as the descendant of one that has not.
+Used by the keeper before it starts an attempt after the first, and by a worker that begins; imports only the standard
+library. It is the last net: earlier attempts end with their keeper, their server or their worker, unless all three were
+killed at once. A process that has replaced its environment is found only as the descendant of one that has not.
 """
 
 from __future__ import annotations
@@ -45,6 +45,17 @@ def find_leftovers(mark: bytes, visit: Callable[[Process], object] | None = None
     ancestors = _own_ancestors()
     marked = [pid for pid in all_pids() if pid not in ancestors and wanted in _environment(pid)]
     return with_descendants(marked, ancestors, visit) if marked else {}
+
+
+def find_marks(begin: bytes) -> set[bytes]:
+    """Return the marks of all living processes whose mark begins so."""
+    wanted = b"\0" + MARK_VARIABLE + b"=" + begin
+    found = set()
+    for pid in all_pids():
+        _, is_marked, rest = _environment(pid).partition(wanted)
+        if is_marked:
+            found.add(begin + rest.partition(b"\0")[0])
+    return found
 
 
 def is_running(process: Process) -> bool:
