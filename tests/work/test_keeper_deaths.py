@@ -297,20 +297,29 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_patience")
 def test_a_lock_that_is_never_free_blocks_the_attempt(attempts: Attempts) -> None:
-    """The keeper's own code in this process, since its patience is to be shorter."""
+    """The keeper's own code in a child of this process, since its patience is to be shorter.
+
+    Not in this process, whose other children it would kill.
+    """
     attempts.lock.parent.mkdir()
     with attempts.lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         ours, theirs = socket.socketpair()
-        attempt_module.Attempt(
-            marshal.loads(encode_launch(attempts.launch("echo", "run"))),
-            theirs,
-            signals=Signals(),
-            parent_group=None,
-            is_subreaper=False,
-            share_lock=lambda _fd, _group: None,
-        ).run()
+        child = os.fork()
+        if child == 0:
+            try:
+                attempt_module.Attempt(
+                    marshal.loads(encode_launch(attempts.launch("echo", "run"))),
+                    theirs,
+                    signals=Signals(),
+                    parent_group=None,
+                    is_subreaper=False,
+                    share_lock=lambda _fd, _group: None,
+                ).run()
+            finally:
+                os._exit(0)
         theirs.close()
+        os.waitpid(child, 0)
     ended = Conversation(Keeper(ours)).wait_for_end()
     assert isinstance(ended, Ended) and (ended.cause, ended.exit_code, ended.tail) == ("blocked", None, b"")
 
