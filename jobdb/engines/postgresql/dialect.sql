@@ -137,6 +137,8 @@ FROM jobs CROSS JOIN LATERAL
 WHERE status = 'running' AND (lease_until_ms IS NULL OR lease_until_ms > :now)
   AND ((timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
        OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL AND COALESCE(last_event, '') <> 'permission_required'
+           AND NOT EXISTS (SELECT 1 FROM questions AS q
+                           WHERE q.job = jobs.id AND q.answer IS NULL AND q.attempt = jobs.attempt)
            AND GREATEST(last_event_ms, began_ms) + idle_timeout_sec * 1000 <= :now))
 ORDER BY id LIMIT :limit FOR NO KEY UPDATE OF jobs SKIP LOCKED;
 
@@ -187,6 +189,7 @@ SELECT setval('jobs_id_seq', COALESCE((SELECT max(id) FROM jobs), 0) + 1, false)
        setval('events_id_seq', GREATEST((SELECT max(id) FROM events), (SELECT max(event) FROM feeds),
                                         (SELECT max(start_event) FROM feeds), 0) + 1, false),
        setval('subscriptions_id_seq', COALESCE((SELECT max(id) FROM subscriptions), 0) + 1, false),
+       setval('questions_id_seq', COALESCE((SELECT max(id) FROM questions), 0) + 1, false),
        setval('refusals_id_seq', COALESCE((SELECT max(id) FROM refusals), 0) + 1, false);
 
 -- publish_states: the same; the ids are a JSON array.

@@ -113,6 +113,8 @@ FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN cr
       WHERE status = 'running' AND (lease_until_ms IS NULL OR lease_until_ms > :now)) AS running
 WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
    OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL AND COALESCE(last_event, '') <> 'permission_required'
+       AND NOT EXISTS (SELECT 1 FROM questions AS q
+                       WHERE q.job = running.id AND q.answer IS NULL AND q.attempt = running.attempt)
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now)
 ORDER BY id LIMIT :limit;
 

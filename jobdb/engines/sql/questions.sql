@@ -1,0 +1,46 @@
+-- Statements for the questions of agents and their answers.
+
+-- question: one question of a job, by its key.
+SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q.answer, q.message, q.answered_by,
+       q.answered_ms, q.acknowledged
+FROM questions AS q JOIN jobs AS j ON j.id = q.job
+WHERE q.job = :job AND q.key = :key;
+
+-- open_questions_of_job: the open questions of a job, the oldest first.
+SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q.answer, q.message, q.answered_by,
+       q.answered_ms, q.acknowledged
+FROM questions AS q JOIN jobs AS j ON j.id = q.job
+WHERE q.job = :job AND q.answer IS NULL ORDER BY q.id;
+
+-- questions_of_job: a page of the questions of a job, the oldest first.
+SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q.answer, q.message, q.answered_by,
+       q.answered_ms, q.acknowledged
+FROM questions AS q JOIN jobs AS j ON j.id = q.job
+WHERE q.job = :job AND q.id > :after ORDER BY q.id LIMIT :limit;
+
+-- open_questions: a page of the open questions of jobs that have not ended, the oldest first.
+SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q.answer, q.message, q.answered_by,
+       q.answered_ms, q.acknowledged
+FROM questions AS q JOIN jobs AS j ON j.id = q.job
+WHERE q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt AND q.id > :after
+ORDER BY q.id LIMIT :limit;
+
+-- all_questions: a page of all questions, the oldest first.
+SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q.answer, q.message, q.answered_by,
+       q.answered_ms, q.acknowledged
+FROM questions AS q JOIN jobs AS j ON j.id = q.job
+WHERE q.id > :after ORDER BY q.id LIMIT :limit;
+
+-- insert_question: record a question.
+INSERT INTO questions (job, key, attempt, text, choices, seq, asked_ms)
+VALUES (:job, :key, :attempt, :text, :choices, :seq, :now);
+
+-- ask_again: record that an open question is asked by a later attempt.
+UPDATE questions SET attempt = :attempt, seq = :seq, asked_ms = :now WHERE id = :question AND answer IS NULL;
+
+-- answer_question: record the first answer to a question.
+UPDATE questions SET answer = :answer, message = :message, answered_by = :by, answered_ms = :now
+WHERE id = :question AND answer IS NULL;
+
+-- acknowledge_answer: record the event by which the worker acknowledged an answer.
+UPDATE questions SET acknowledged = :seq WHERE id = :question;
