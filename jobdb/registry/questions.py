@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..core import arguments
 from ..core.protocol import MAX_DETAIL_CHARS
-from ..errors import IllegalTransition, StaleAttempt, TimedOut
+from ..errors import IllegalTransition, InvalidInput, StaleAttempt, TimedOut
 from ..model import JobStatus
 from .base import RegistryBase
 from .waiting import WaitForChange, waits
@@ -70,8 +70,6 @@ class QuestionVerbs(RegistryBase):
             arguments.text("a choice", choice, most=256) for choice in arguments.items("choices", choices, of="text")
         ]
         if len(found) > MAX_CHOICES or len(set(found)) != len(found):
-            from ..errors import InvalidInput
-
             raise InvalidInput(f"choices must be at most {MAX_CHOICES} different answers")
         return self.engine.ask(
             arguments.job_id(job_id),
