@@ -29,10 +29,13 @@ test-nfs: $(READY)
 	apt-get install -y -qq --no-install-recommends qemu-system-x86 mmdebstrap zstd >/dev/null
 	JOBDB_TEST_NFS=1 $(PY) -m pytest -q -s -o timeout=0 tests/nfs
 
+# The workers first: the report of the rest takes their results in.
 bench: $(VENV)/.bench
+	$(PY) -m benchmarks.workers
 	$(PY) -m benchmarks
 
 bench-quick: $(VENV)/.bench
+	$(PY) -m benchmarks.workers --quick
 	$(PY) -m benchmarks --quick
 
 $(VENV)/bin/pip:
@@ -49,6 +52,9 @@ $(READY): $(VENV)/bin/pip pyproject.toml
 
 $(VENV)/.bench: $(READY)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+		apt-get install -y -qq --no-install-recommends parallel redis-server >/dev/null 2>&1 || \
+		echo "note: apt-get could not install parallel and redis-server"
 	@touch $@
 
 docs: $(READY)

@@ -17,7 +17,7 @@ from typing import Any
 
 _PACKAGES = (
     "jobdb", "apsw", "cryptography", "rfc8785", "typer", "huey", "persist-queue", "litequeue", "simplebroker",
-    "psycopg", "paho-mqtt", "matplotlib",
+    "procrastinate", "dbos", "SQLAlchemy", "rq", "redis", "psycopg", "paho-mqtt", "matplotlib",
 )  # fmt: skip
 _MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 

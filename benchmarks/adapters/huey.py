@@ -7,37 +7,18 @@ outcome is recorded as huey's consumer does it: as a result in the key-value tab
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
-from collections import deque
 from importlib.metadata import version
-from pathlib import Path
-from typing import ClassVar
 
 from huey.storage import SqliteStorage  # type: ignore[import-untyped]
 
 from .. import sample_data
-from .base import NO_BATCH, Adapter, AdapterInfo
+from .base import AdapterInfo
+from .queue import QueueAdapter
 
-_NO_EVENTS = "has tasks and results, but no numbered events of a task"
 
-
-class Huey(Adapter):
-    unsupported: ClassVar[dict[str, str]] = {
-        "publish": _NO_EVENTS,
-        "accept": _NO_EVENTS,
-        "register_100": NO_BATCH,
-        "publish_100": _NO_EVENTS,
-        "accept_100": _NO_EVENTS,
-    }
+class Huey(QueueAdapter[SqliteStorage, bytes]):
     busy_errors = (sqlite3.OperationalError,)
-
-    def __init__(self, folder: Path, durability: str) -> None:
-        super().__init__(folder, durability)
-        self._storage: SqliteStorage | None = None
-        self._source = random.Random()
-        self._number = 0
-        self._claimed: deque[bytes] = deque()
 
     @classmethod
     def info(cls, durability: str) -> AdapterInfo:
@@ -55,11 +36,6 @@ class Huey(Adapter):
             },
         )
 
-    @property
-    def _queue(self) -> SqliteStorage:
-        assert self._storage is not None
-        return self._storage
-
     def _connect(self) -> SqliteStorage:
         return SqliteStorage("jobs", filename=str(self.folder / "huey.db"))
 
@@ -74,16 +50,11 @@ class Huey(Adapter):
         storage.close()
 
     def open(self, worker: int, workers: int) -> None:
-        self._storage = self._connect()
+        super().open(worker, workers)
         assert self._queue.conn.execute("PRAGMA synchronous").fetchone()[0] == 2
 
-    def close(self) -> None:
-        self._queue.close()
-        self._claimed.clear()
-
     def register(self) -> int:
-        self._number += 1
-        self._queue.enqueue(json.dumps(sample_data.record(self._source, self._number)).encode())
+        self._queue.enqueue(json.dumps(self._next_record()).encode())
         return 1
 
     def claim(self) -> int:
@@ -102,10 +73,6 @@ class Huey(Adapter):
 
     def list_page(self) -> int:
         return int(bool([json.loads(item) for item in self._queue.enqueued_items(limit=sample_data.PAGE)]))
-
-    def life(self) -> int:
-        self.register()
-        return self.claim() and self.complete()
 
     def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":

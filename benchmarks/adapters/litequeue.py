@@ -7,38 +7,22 @@ connection is set to FULL afterwards. Its busy timeout is sqlite3's default of 5
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
-from collections import deque
 from importlib.metadata import version
-from pathlib import Path
 from typing import ClassVar
 
 from litequeue import LiteQueue  # type: ignore[import-untyped]
 
 from .. import sample_data
-from .base import NO_BATCH, Adapter, AdapterInfo
+from .base import AdapterInfo
+from .queue import QueueAdapter
 
-_NO_EVENTS = "has messages with a status, no events of a message"
 
-
-class Litequeue(Adapter):
-    unsupported: ClassVar[dict[str, str]] = {
-        "publish": _NO_EVENTS,
-        "accept": _NO_EVENTS,
-        "list_page": "shows the next message, the locked and the failed ones; no page of all",
-        "register_100": NO_BATCH,
-        "publish_100": _NO_EVENTS,
-        "accept_100": _NO_EVENTS,
+class Litequeue(QueueAdapter[LiteQueue, str]):
+    unsupported: ClassVar[dict[str, str]] = QueueAdapter.unsupported | {
+        "list_page": "shows the next message, the locked and the failed ones; no page of all"
     }
     busy_errors = (sqlite3.OperationalError,)
-
-    def __init__(self, folder: Path, durability: str) -> None:
-        super().__init__(folder, durability)
-        self._opened: LiteQueue | None = None
-        self._source = random.Random()
-        self._number = 0
-        self._claimed: deque[str] = deque()
 
     @classmethod
     def info(cls, durability: str) -> AdapterInfo:
@@ -52,11 +36,6 @@ class Litequeue(Adapter):
             version=f"litequeue {version('litequeue')}, SQLite {sqlite3.sqlite_version}",
             notes={"claim": "pop: no lease, no attempt number", "life": "put, pop, done; no events"},
         )
-
-    @property
-    def _queue(self) -> LiteQueue:
-        assert self._opened is not None
-        return self._opened
 
     def _connect(self) -> LiteQueue:
         return LiteQueue(self.folder / "litequeue.db")
@@ -76,17 +55,12 @@ class Litequeue(Adapter):
         queue.close()
 
     def open(self, worker: int, workers: int) -> None:
-        self._opened = self._connect()
+        super().open(worker, workers)
         if self.durability == "full":
             self._queue.conn.execute("PRAGMA synchronous = FULL")
 
-    def close(self) -> None:
-        self._queue.close()
-        self._claimed.clear()
-
     def register(self) -> int:
-        self._number += 1
-        self._queue.put(json.dumps(sample_data.record(self._source, self._number)))
+        self._queue.put(json.dumps(self._next_record()))
         return 1
 
     def claim(self) -> int:
@@ -101,10 +75,6 @@ class Litequeue(Adapter):
             return 0
         self._queue.done(self._claimed.popleft())
         return 1
-
-    def life(self) -> int:
-        self.register()
-        return self.claim() and self.complete()
 
     def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":

@@ -7,40 +7,22 @@ queue takes back the items of others. So it is measured with one process only.
 
 from __future__ import annotations
 
-import random
 import sqlite3
-from collections import deque
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, ClassVar
 
 from persistqueue import SQLiteAckQueue
 from persistqueue.exceptions import Empty
 
 from .. import sample_data
-from .base import NO_BATCH, Adapter, AdapterInfo
+from .base import AdapterInfo
+from .queue import QueueAdapter
 
-_NO_EVENTS = "has items with a status, no events of an item"
 
-
-class PersistQueue(Adapter):
-    unsupported: ClassVar[dict[str, str]] = {
-        "publish": _NO_EVENTS,
-        "accept": _NO_EVENTS,
-        "list_page": "queue() reads all items; no page",
-        "register_100": NO_BATCH,
-        "publish_100": _NO_EVENTS,
-        "accept_100": _NO_EVENTS,
-    }
+class PersistQueue(QueueAdapter[SQLiteAckQueue, int]):
+    unsupported: ClassVar[dict[str, str]] = QueueAdapter.unsupported | {"list_page": "queue() reads all items; no page"}
     busy_errors = (sqlite3.OperationalError,)
     max_workers = 1
-
-    def __init__(self, folder: Path, durability: str) -> None:
-        super().__init__(folder, durability)
-        self._opened: SQLiteAckQueue | None = None
-        self._source = random.Random()
-        self._number = 0
-        self._claimed: deque[int] = deque()
 
     @classmethod
     def info(cls, durability: str) -> AdapterInfo:
@@ -55,11 +37,6 @@ class PersistQueue(Adapter):
                 "life": "put, get, ack; no events",
             },
         )
-
-    @property
-    def _queue(self) -> SQLiteAckQueue:
-        assert self._opened is not None
-        return self._opened
 
     def _connect(self) -> SQLiteAckQueue:
         return SQLiteAckQueue(str(self.folder / "persist"), auto_resume=False)
@@ -81,16 +58,11 @@ class PersistQueue(Adapter):
         queue.close()
 
     def open(self, worker: int, workers: int) -> None:
-        self._opened = self._connect()
+        super().open(worker, workers)
         assert self._setting(self._queue, "synchronous") == (2,)
 
-    def close(self) -> None:
-        self._queue.close()
-        self._claimed.clear()
-
     def register(self) -> int:
-        self._number += 1
-        self._queue.put(sample_data.record(self._source, self._number))
+        self._queue.put(self._next_record())
         return 1
 
     def claim(self) -> int:
@@ -106,10 +78,6 @@ class PersistQueue(Adapter):
             return 0
         self._queue.ack(id=self._claimed.popleft())
         return 1
-
-    def life(self) -> int:
-        self.register()
-        return self.claim() and self.complete()
 
     def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":

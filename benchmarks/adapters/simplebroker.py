@@ -7,8 +7,6 @@ for work that must survive its worker, and is used to claim a job where a job's 
 from __future__ import annotations
 
 import json
-import random
-from collections import deque
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
@@ -17,12 +15,33 @@ from simplebroker import Queue, resolve_config
 from simplebroker.ext import OperationalError
 
 from .. import sample_data
-from .base import LIFE_EVENTS, NO_BATCH, Adapter, AdapterInfo
+from .base import LIFE_EVENTS, NO_BATCH, AdapterInfo
+from .queue import QueueAdapter
 
 _NO_ACCEPT = "verifies nothing and keeps no last_seq of a subscriber"
 
 
-class Simplebroker(Adapter):
+class Queues:
+    """The named queues of one file, each opened when it is first used."""
+
+    def __init__(self, path: Path, sync_mode: str) -> None:
+        self._path = path
+        self._config = resolve_config(override={"BROKER_SYNC_MODE": sync_mode})
+        self._opened: dict[str, Queue] = {}
+
+    def __getitem__(self, name: str) -> Queue:
+        found = self._opened.get(name)
+        if found is None:
+            found = self._opened[name] = Queue(name, db_path=str(self._path), persistent=True, config=self._config)
+        return found
+
+    def close(self) -> None:
+        for queue in self._opened.values():
+            queue.close()
+        self._opened.clear()
+
+
+class Simplebroker(QueueAdapter[Queues, int]):
     unsupported: ClassVar[dict[str, str]] = {
         "accept": _NO_ACCEPT,
         "register_100": NO_BATCH,
@@ -33,12 +52,7 @@ class Simplebroker(Adapter):
 
     def __init__(self, folder: Path, durability: str) -> None:
         super().__init__(folder, durability)
-        self._config = resolve_config(override={"BROKER_SYNC_MODE": durability.upper()})
-        self._source = random.Random()
-        self._number = 0
-        self._queues: dict[str, Queue] = {}
         self._running: list[str] = []
-        self._claimed: deque[int] = deque()
 
     @classmethod
     def info(cls, durability: str) -> AdapterInfo:
@@ -60,46 +74,33 @@ class Simplebroker(Adapter):
             },
         )
 
-    def _queue(self, name: str) -> Queue:
-        found = self._queues.get(name)
-        if found is None:
-            found = self._queues[name] = Queue(
-                name,
-                db_path=str(self.folder / "broker.db"),
-                persistent=True,
-                config=self._config,
-            )
-        return found
+    def _connect(self) -> Queues:
+        return Queues(self.folder / "broker.db", self.durability.upper())
 
     def prepare(self, size: int) -> None:
         kept: dict[str, list[tuple[str, int]]] = {"pending": [], "running": [], "done": []}
-        first = self._queue("pending").generate_timestamp()
+        queues = self._connect()
+        first = queues["pending"].generate_timestamp()
         for number, record in enumerate(sample_data.records(size)):
             name = record["status"] if record["status"] in kept else "done"
             kept[name].append((json.dumps(record), first + number + 1))
         for name, messages in kept.items():
             for start in range(0, len(messages), 1000):
-                self._queue(name).insert_messages(messages[start : start + 1000])
-        self.close()
+                queues[name].insert_messages(messages[start : start + 1000])
+        queues.close()
 
     def open(self, worker: int, workers: int) -> None:
+        super().open(worker, workers)
         self._running = [f"events-{worker}-{number}" for number in range(20)]
-        self._queue("pending")
-        self._queue("running")
-
-    def close(self) -> None:
-        for queue in self._queues.values():
-            queue.close()
-        self._queues.clear()
-        self._claimed.clear()
+        for name in ("pending", "running"):
+            _ = self._queue[name]
 
     def register(self) -> int:
-        self._number += 1
-        self._queue("pending").write(json.dumps(sample_data.record(self._source, self._number)))
+        self._queue["pending"].write(json.dumps(self._next_record()))
         return 1
 
     def claim(self) -> int:
-        moved = self._queue("pending").move_one("running", with_timestamps=True)
+        moved = self._queue["pending"].move_one("running", with_timestamps=True)
         if moved is None:
             return 0
         self._claimed.append(int(moved[1]))
@@ -107,17 +108,17 @@ class Simplebroker(Adapter):
 
     def publish(self) -> int:
         name = self._source.choice(self._running)
-        self._queue(name).write(json.dumps(sample_data.wire_event(name, 0)))
+        self._queue[name].write(json.dumps(sample_data.wire_event(name, 0)))
         return 1
 
     def complete(self) -> int:
         if not self._claimed:
             return 0
-        self._queue("running").delete(message_id=self._claimed.popleft())
+        self._queue["running"].delete(message_id=self._claimed.popleft())
         return 1
 
     def list_page(self) -> int:
-        return int(bool([json.loads(text) for text in self._queue("pending").peek_many(sample_data.PAGE)]))
+        return int(bool([json.loads(text) for text in self._queue["pending"].peek_many(sample_data.PAGE)]))
 
     def life(self) -> int:
         self.register()
@@ -129,14 +130,14 @@ class Simplebroker(Adapter):
 
     def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":
-            first = self._queue("running").generate_timestamp()
+            first = self._queue["running"].generate_timestamp()
             messages = [
                 (json.dumps(sample_data.record(self._source, number)), first + number + 1) for number in range(count)
             ]
-            self._queue("running").insert_messages(messages)
+            self._queue["running"].insert_messages(messages)
             self._claimed.extend(key for _, key in messages)
 
     def reset_claims(self) -> None:
         for key in self._claimed:
-            self._queue("running").move_one("pending", exact_timestamp=key)
+            self._queue["running"].move_one("pending", exact_timestamp=key)
         self._claimed.clear()

@@ -52,12 +52,12 @@ def read_end(ended: Ended, words: FinalWords, artifacts: Artifacts | None) -> Re
     if ended.cause is not None:
         detail, data = words.combine(EventKind.ERROR, "", facts)
         return Stopped(data=data)
+    if _has_succeeded(ended):
+        return _success(ended, words, facts, artifacts)
     if ended.stage == "before":
         tail = clean(ended.tail.decode("utf-8", "replace").strip().rpartition("\n")[2], 500)
         reason = f"--before failed with {_how(ended)}" + (f": {tail}" if tail else "")
         return NotStarted(reason=reason, delay_sec=RETRY_SEC)
-    if _has_succeeded(ended):
-        return _success(ended, words, facts, artifacts)
     if ended.exit_code == EX_TEMPFAIL:
         detail, data = words.combine(EventKind.ERROR, f"exit code {EX_TEMPFAIL}: try again later", facts)
         return Deferred(reason=detail, delay_sec=RETRY_SEC, data=data)
@@ -89,7 +89,7 @@ def _success(ended: Ended, words: FinalWords, facts: dict[str, Any], artifacts: 
 
 
 def _has_succeeded(ended: Ended) -> bool:
-    return ended.stage == "after" or (ended.stage == "run" and ended.exit_code == 0)
+    return ended.stage == "after" or ended.exit_code == 0
 
 
 def _facts(ended: Ended) -> dict[str, Any]:

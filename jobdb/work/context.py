@@ -63,16 +63,20 @@ def build_context(registry: Registry, job: Job) -> str:
 def describe_context(registry: Registry, job: Job) -> dict[str, Any]:
     """Return the context as JSON-ready values; see :func:`build_context`."""
     earlier: list[dict[str, Any]] = []
+    reason = None
     if job.attempt > 1:
         recorded = {found.attempt: found for found in registry.attempts(job.job_id)}
         events = _last_events(registry, job)
+        announced = events.get(job.attempt)
+        # The event that announced this attempt has replaced the job's detail, and says what that was.
+        reason = job.detail if announced is None else announced.data.get("after")
         for attempt in range(max(1, job.attempt - MAX_ATTEMPTS), job.attempt):
             earlier.append(_describe_attempt(attempt, recorded.get(attempt), events.get(attempt)))
     return {
         "schema_version": SCHEMA_VERSION,
         "job": job.as_dict(),
         "attempt": job.attempt,
-        "reason": _cut(job.detail) if earlier and job.detail is not None else None,
+        "reason": _cut(reason) if isinstance(reason, str) else None,
         "earlier_attempts": earlier,
     }
 

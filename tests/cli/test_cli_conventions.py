@@ -15,6 +15,7 @@ from jobdb.cli.app import root_command
 from jobdb.cli.commands import SECTIONS
 
 from jobdb import Acceptance, Verdict
+from tests.support.documented import documented_fields
 from tests.support.paths import ROOT
 from tests.support.scripts import load_script
 
@@ -191,12 +192,6 @@ def test_no_command_or_option_is_undocumented() -> None:
         assert f" jobdb {name}\n" in page
         for parameter in found.params:
             assert parameter.param_type_name == "argument" or parameter.opts[0] in page
-
-
-def documented_fields(title: str) -> list[str]:
-    page = (ROOT / "docs" / "reference" / "json-output.md").read_text()
-    section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 
 
 def test_json_fields_match_the_documentation(cli: Any) -> None:

@@ -39,7 +39,7 @@ def test_the_library_names_methods_and_the_command_names_commands(
     for job in ("claimed", "ended"):
         cli.register("--job-id", job)
         cli("claim", "--job", job)
-    cli("complete", "ended")
+    cli("complete", "ended", "--attempt", "1")
     with cli.open_registry() as registry, pytest.raises(error_class) as raised:
         call(registry)
     library_message = str(raised.value)

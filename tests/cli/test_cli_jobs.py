@@ -324,9 +324,9 @@ def test_an_empty_prompt_is_refused_from_every_source(cli: Any) -> None:
 def test_tables_on_a_terminal(cli: Any) -> None:
     job = cli.register(agent="codex", prompt="\x1b[31mred[/] \U0001f600 " + "long " * 60)
     cli("claim", "--job", job)
-    cli("publish", job, "permission_required", "--detail", "may I?")
+    cli("publish", job, "permission_required", "--attempt", "1", "--detail", "may I?")
     listed = cli.run_in_terminal("list", columns=80)
-    assert all(heading in listed for heading in ("JOB", "STATUS", "AGE", "LAST", "TRY", "LEASE", "PROMPT"))
+    assert all(heading in listed for heading in ("JOB", "STATUS", "AGE", "LAST", "ATT", "LEASE", "PROMPT"))
     assert job in listed and "asks" in listed
     assert "\x1b[33mrunning" in listed.replace("\x1b[0m", "") or "\x1b[33m" in listed
     assert "\x1b[31mred" not in listed

@@ -9,13 +9,15 @@ import re
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jobdb.cli.commands import SECTIONS
 
+from jobdb import Registry
 from jobdb.core.protocol import build
-from jobdb.model import Broker, EventKind
+from jobdb.model import Broker, EventKind, WorkBatch, WorkerInfo
 from jobdb.system.terminal import is_displayable
 
 HOSTILE_TEXT = (
@@ -35,13 +37,24 @@ COMMANDS: dict[str, list[list[str]]] = {
     "events": [["events", "evil"], ["events", "evil", "--json"], ["events", "evil", "--wire"]],
     "wait": [["wait", "evil", "--json"], ["wait", HOSTILE_TEXT]],
     "cancel": [["cancel", "free2", "--reason", HOSTILE_TEXT, "--json"], ["cancel", "evil", "--reason", HOSTILE_TEXT]],
-    "claim": [["claim", "--job", "free", "--worker", HOSTILE_TEXT, "--json"]],
+    "claim": [
+        ["claim", "--job", "free", "--worker", HOSTILE_TEXT, "--json"],
+        ["claim", "--job", "free5", "--worker", HOSTILE_TEXT, "--export"],
+    ],
     "renew": [["renew", "free", "--attempt", "1", "--json"], ["renew", "evil", "--attempt", "1"]],
     "publish": [
-        ["publish", "free", "progress", "--detail", LONG_HOSTILE_TEXT, "--json"],
+        ["publish", "free", "progress", "--attempt", "1", "--detail", LONG_HOSTILE_TEXT, "--json"],
+        ["publish", "free", "progress"],
         ["publish", "free", HOSTILE_TEXT],
+        ["publish", HOSTILE_TEXT],
     ],
-    "release": [["release", "free", "--attempt", "1", "--json"]],
+    "release": [
+        ["release", "free", "--attempt", "1", "--json"],
+        ["release", "free5", "--attempt", "1", "--delay", "600", "--reason", HOSTILE_TEXT, "--json"],
+        ["claim", "--job", "free5"],
+        ["list"],
+        ["show", "free5"],
+    ],
     "complete": [["complete", "free3", "--detail", HOSTILE_TEXT, "--json"]],
     "fail": [["fail", "free4", "--detail", HOSTILE_TEXT, "--data", json.dumps({HOSTILE_TEXT: HOSTILE_TEXT}), "--json"]],
     "accept": [
@@ -55,6 +68,14 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["subscribe", "evil", "-s", "third", "--exec", "cat"],
         ["subscribe", "evil", "-s", "fourth" + HOSTILE_TEXT, "--exec", "exit 3", "--retries", "0"],
     ],
+    "logs": [
+        ["logs", "logged", "--follow"],
+        ["logs", "logged", "--json"],
+        ["logs", "logged", "--all"],
+        ["logs", "far"],
+        ["logs", HOSTILE_TEXT],
+    ],
+    "workers": [["workers"], ["workers", "--json"]],
     "watch": [["watch", "--once"], ["watch", "--once", "--agent", HOSTILE_TEXT]],
     "stats": [["stats"], ["stats", "--json"], ["stats", "--format", "prometheus"], ["stats", "--format", HOSTILE_TEXT]],
     "query": [
@@ -104,6 +125,26 @@ COMMANDS: dict[str, list[list[str]]] = {
 }
 
 
+def add_hostile_worker(registry: Registry, folder: Path) -> None:
+    """Let a worker with hostile names run two jobs, of which one has a log."""
+    registry.add_worker(
+        WorkerInfo(
+            worker_id="w1", name=HOSTILE_TEXT, agent=HOSTILE_TEXT, host=HOSTILE_TEXT, machine="", boot_id="",
+            pid_namespace="", pid=1, pid_started=1, slots=2, log_dir=str(folder / HOSTILE_TEXT), lease_sec=1e6,
+        )
+    )  # fmt: skip
+    for job_id in ("logged", "far"):
+        registry.register(agent=HOSTILE_TEXT, prompt="p", job_id=job_id, priority=9)
+        batch = WorkBatch(
+            worker_id="w1", worker=HOSTILE_TEXT, claim=1, log_dir=str(folder / HOSTILE_TEXT), lease_sec=1e6
+        )
+        assert [claimed.job_id for claimed in registry.work_batch(batch).claims] == [job_id]
+    (log,) = (Path(attempt.log or "") for attempt in registry.attempts("logged"))
+    log.parent.mkdir(parents=True)
+    log.write_bytes(LONG_HOSTILE_TEXT.encode() + b"\xff\n" + HOSTILE_TEXT.encode())
+    registry.complete("logged", attempt=1)
+
+
 @pytest.fixture(scope="module")
 def hostile_cli(module_cli: Any) -> Any:
     cli = module_cli
@@ -120,6 +161,7 @@ def hostile_cli(module_cli: Any) -> Any:
             "permission_required",
             detail=LONG_HOSTILE_TEXT,
             data={HOSTILE_TEXT: {HOSTILE_TEXT: LONG_HOSTILE_TEXT}},
+            attempt=1,
         )
         registry.accept({"x": HOSTILE_TEXT}, subscriber=HOSTILE_TEXT)
         token = registry.tokens.show("evil", kid=1)
@@ -133,6 +175,7 @@ def hostile_cli(module_cli: Any) -> Any:
         registry.publish("evil", "error", detail=LONG_HOSTILE_TEXT, attempt=1)
         for number in ("", 2, 3, 4, 5):
             registry.register(agent=HOSTILE_TEXT, prompt=LONG_HOSTILE_TEXT, job_id=f"free{number}")
+        add_hostile_worker(registry, cli.folder / "logs")
         payloads = [event.payload for event in registry.events("evil")]
     (cli.folder / "payloads").write_text(
         "\n".join([*payloads, json.dumps({"job_id": HOSTILE_TEXT}), HOSTILE_TEXT]) + "\n"

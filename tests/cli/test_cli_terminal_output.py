@@ -27,9 +27,9 @@ def test_at_80_columns_a_list_leaves_room_for_the_prompts(cli: Any) -> None:
     waiting = plain_lines(cli.run_in_terminal("list", columns=80))
     assert all(len(line.partition(prompt[:8])[2]) >= 16 for line in waiting[1:3]), waiting
     job = cli("claim", "--lease-sec", "300").out.strip()
-    cli("publish", job, "permission_required")
+    cli("publish", job, "permission_required", "--attempt", "1")
     claimed = plain_lines(cli.run_in_terminal("list", columns=80))
-    assert all(heading in claimed[0] for heading in ("LAST", "TRY", "LEASE")) and "asks" in "".join(claimed)
+    assert all(heading in claimed[0] for heading in ("LAST", "ATT", "LEASE")) and "asks" in "".join(claimed)
     assert all(prompt[:14] in line and cell_len(line) <= 80 for line in claimed[1:3]), claimed
     assert "permission?" in cli.run_in_terminal("list", columns=120)
 
@@ -56,7 +56,7 @@ def test_each_step_suggests_the_next(cli: Any) -> None:
         "publish", job, "started", "--attempt", "1", columns=200
     )
     assert f"jobdb events {job} --follow" in cli.run_in_terminal("show", job)
-    cli("complete", job)
+    cli("complete", job, "--attempt", "1")
     assert "jobdb" not in cli.run_in_terminal("show", job).replace("jobdb/jobs", "")
 
 
@@ -102,7 +102,8 @@ def test_limits_are_shown(cli: Any) -> None:
 
 def test_the_usage_shows_arguments_without_types(cli_without_database: Any) -> None:
     for command, usage in (
-        ("show", "Usage: jobdb show [OPTIONS] JOB\n"),
+        ("show", "Usage: jobdb show [OPTIONS] [JOB]\n"),
+        ("cancel", "Usage: jobdb cancel [OPTIONS] JOB\n"),
         ("register", "Usage: jobdb register [OPTIONS] [PROMPT]\n"),
         ("accept", "Usage: jobdb accept [OPTIONS] [FILE]\n"),
     ):

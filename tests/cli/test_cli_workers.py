@@ -20,7 +20,7 @@ def test_claim_returns_the_first_job_of_the_queue(cli: Any) -> None:
     assert (claimed["job_id"], claimed["attempt"], claimed["worker"]) == (first, 1, "w1")
     assert claimed["status"] == "running" and claimed["lease_expires_at"] > claimed["started_at"]
     nothing = cli("claim", code=1)
-    assert nothing.out == "" and "no job is pending" in nothing.err
+    assert nothing.out == "" and "no job is ready" in nothing.err
     assert cli("claim", "--json", code=1).out == ""
 
 
@@ -70,7 +70,6 @@ def test_renew_and_release_are_fenced(cli: Any) -> None:
     for stale in (("release", job), ("renew", job), ("publish", job, "progress"), ("complete", job), ("fail", job)):
         cli(*stale, "--attempt", "1", code=1)
     assert cli("release", job, "--attempt", "2", "--json").json["status"] == "pending"
-    cli("release", job, code=2)
 
 
 def test_publish_prints_the_seq_or_the_wire_payload(cli: Any) -> None:
@@ -128,13 +127,16 @@ def test_the_end_is_final(cli: Any) -> None:
 
 
 def test_reap_requeues_and_ends_jobs(cli: Any) -> None:
-    job = cli.register("--idle-timeout-sec", "0")
-    idle = cli.register("--idle-timeout-sec", "1", "--priority", "-1")
-    cli("claim", "--lease-sec", "0.01")
-    cli("claim", "--lease-sec", "0")
+    job = cli.register("--priority", "-1")
+    idle = cli.register("--idle-timeout-sec", "1", "--priority", "1")
+    leased = cli.register("--idle-timeout-sec", "1")
+    assert cli("claim", "--lease-sec", "0").out.strip() == idle
+    assert cli("claim", "--lease-sec", "600").out.strip() == leased
+    assert cli("claim", "--lease-sec", "0.01").out.strip() == job
     time.sleep(1.1)
     reaped = {one["job_id"]: one for one in cli("reap", "--json").json_lines}
     assert reaped[job]["action"] == "returned" and reaped[idle]["action"] == "ended"
+    assert set(reaped) == {job, idle}, "a live lease protects"
     assert set(reaped[job]) == {"job_id", "action", "reason"}
     assert cli("reap").out == ""
     cli("claim", "--job", job, "--lease-sec", "0.01")

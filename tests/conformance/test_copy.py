@@ -8,15 +8,17 @@ import sqlite3
 import pytest
 from jobdb.schema import migration_files
 
-from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed, TimedOut
+from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed, TimedOut, WorkBatch
 from jobdb.engines.statements import parameters
 from jobdb.model import EventKind
 from jobdb.operations.copy import COPY, TABLES, TABLES_NOT_COPIED, copy_registry, registry_digest
 from tests.support.databases import ENGINES
 from tests.support.keys import TOKEN, vault
 from tests.support.wire_events import signed
+from tests.support.worker_records import worker_info
 
 JOBS = int(os.environ.get("JOBDB_COPY_JOBS", "2000"))
+WORKER = worker_info("w1")
 
 
 def populate(registry, count=20):
@@ -32,17 +34,26 @@ def populate(registry, count=20):
             idempotency_key=f"key{number}" if number % 5 == 0 else None,
             extra={"n": number, "nul": "a\x00b"},
             expected_artifacts=["a/b.txt"],
+            max_attempts=number if number % 6 else None,
         )
         for number in range(count)
     )
     ids = [job.job_id for job in jobs]
-    for job_id in ids[: count // 2]:
-        registry.claim(worker="w", job_id=job_id, lease_sec=60)
-    registry.publish_many(
-        [NewEvent(job_id=name, event=EventKind.PROGRESS, detail="x", data={"k": 1}) for name in ids] * 3
+    registry.add_worker(WORKER)
+    taken = registry.work_batch(
+        WorkBatch(worker_id=WORKER.worker_id, worker="w", claim=count // 4, lease_sec=60, log_dir="/var/log/jobs")
     )
+    assert [claim.job_id for claim in taken.claims] == ids[: count // 4]
+    for job_id in ids[count // 4 : count // 2]:
+        registry.claim(worker="w", job_id=job_id, lease_sec=60)
+    attempts = {job_id: 1 if number < count // 2 else None for number, job_id in enumerate(ids)}
+    events = [
+        NewEvent(job_id=name, event=EventKind.PROGRESS, detail="x", data={"k": 1}, attempt=attempts[name])
+        for name in ids
+    ]
+    registry.publish_many(events * 3)
     for name in ids[::7]:
-        registry.complete(name)
+        registry.complete(name, attempt=attempts[name])
     registry.cancel(ids[1])
     registry.tokens.rotate(ids[2])
     registry.tokens.revoke(ids[2], 1)
@@ -52,6 +63,7 @@ def populate(registry, count=20):
         registry.accept(signed(name, 1, token=TOKEN, detail="forged?"), subscriber="gappy")
     registry.accept("garbage", subscriber="s")
     next(registry.subscribe(subscriber="all", timeout_sec=30))
+    registry.release(ids[3], attempt=1, delay_sec=600, reason="later")
     registry.engine.acquire_lease("relay", holder="h", lease_ms=1000)
 
 
@@ -61,6 +73,7 @@ def dump(registry):
     return {
         "jobs": jobs,
         "events": {job.job_id: registry.events(job.job_id, limit=10_000) for job in jobs},
+        "attempts": {job.job_id: registry.attempts(job.job_id) for job in jobs},
         "tokens": {job.job_id: registry.tokens.list(job.job_id) for job in jobs},
         "secrets": {job.job_id: registry.tokens.show(job.job_id) for job in jobs},
         "brokers": {job.job_id: registry.engine.broker(job.job_id) for job in jobs},
@@ -92,6 +105,8 @@ def test_a_copy_is_equal_and_can_be_continued(make_database, one, other):
         waiting = copy.register(agent="new", prompt="")
         assert copy.claim(worker="w", agent="new").job_id == waiting.job_id
         assert copy.engine.acquire_lease("relay", holder="another", lease_ms=1)
+        # The workers stay where they are.
+        assert [record.info for record in origin.workers()] == [WORKER] and copy.workers() == []
 
 
 @pytest.mark.parametrize("engine", ENGINES)

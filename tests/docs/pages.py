@@ -4,7 +4,8 @@ A comment is on the line before its block:
 
 - ``<!-- not run: REASON -->``: it cannot run on any machine; its jobdb commands must still exist.
 - ``<!-- setup: SHELL -->``: shell that is run before the block, and not shown.
-- ``<!-- needs: NAME NAME -->``: programs or servers without which the page cannot run.
+- ``<!-- needs: NAME NAME -->``: programs or servers without which the page cannot run: ``postgresql``, ``codex``, or a
+  program's name.
 """
 
 from __future__ import annotations

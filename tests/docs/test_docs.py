@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,11 @@ import pytest
 from tests.docs.commands import parse_commands, usage_error
 from tests.docs.pages import PAGES, RUN, SHELL, Block, blocks, is_generated, outputs, prose, script
 from tests.docs.test_library_types import ROOT
+from tests.support.agent.codex import configure_codex, write_named_file
+from tests.support.agent.model_server import ModelServer
 from tests.support.environment import clean_environment
 from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer
-from tests.support.requirements import require, require_postgres
+from tests.support.requirements import require, require_codex, require_postgres
 
 WRITTEN = [page for page in PAGES if not is_generated(page)]
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -46,11 +48,18 @@ _XDG = {"CONFIG": ".config", "STATE": ".local/state", "DATA": ".local/share", "C
 @contextmanager
 def page_servers(needs: set[str], environ: dict[str, str]) -> Iterator[None]:
     """Start the servers that a page needs, and add their addresses to the environment."""
-    for program in sorted(needs - {"postgresql"}):
+    for program in sorted(needs - {"postgresql", "codex"}):
         require(shutil.which(program, path=environ["PATH"]), f"there is no {program}")
-    if "postgresql" not in needs:
+    with ExitStack() as running:
+        if "postgresql" in needs:
+            running.enter_context(page_database(environ))
+        if "codex" in needs:
+            running.enter_context(page_codex(environ))
         yield
-        return
+
+
+@contextmanager
+def page_database(environ: dict[str, str]) -> Iterator[None]:
     binaries = require_postgres(client=True)
     server = PostgresServer(binaries, fsync=False)
     try:
@@ -61,6 +70,17 @@ def page_servers(needs: set[str], environ: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         server.stop()
+
+
+@contextmanager
+def page_codex(environ: dict[str, str]) -> Iterator[None]:
+    """Make the command ``codex`` the real one, on a model that has the files written that prompts name."""
+    programs = require_codex()
+    with ModelServer(write_named_file) as model:
+        configure_codex(Path(environ["HOME"]), model.url)
+        environ["PATH"] = f"{environ['PATH']}{os.pathsep}{programs}"
+        yield
+    assert model.errors == [] and model.requests
 
 
 def runnable(page: Path) -> list[Block]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import inspect
 import time
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 import jobdb
-from jobdb import Registry, Vault
+from jobdb import AsyncRegistry, Registry, Vault
+from jobdb.registry.async_follower import AsyncFollower
 from jobdb.registry.follower import Follower
 from jobdb.registry.tokens import Tokens
 from jobdb.urls import parse_url
@@ -29,11 +31,31 @@ def verbs(found: type) -> Iterator[tuple[str, Any]]:
 
 
 VERBS = {name: member for found in (Registry, Tokens, Follower) for name, member in verbs(found)}
+VERBS |= {
+    name: member
+    for found in (AsyncRegistry, AsyncFollower)
+    for name, member in verbs(found)
+    if not hasattr(member, "__wrapped__")  # a verb of Registry, which has its example
+}
 OTHERS = {
     name: found
     for name, found in {**{name: getattr(jobdb, name) for name in jobdb.__all__}, "parse_url": parse_url}.items()
     if name not in VERBS and ">>>" in (inspect.getdoc(found) or "")
 }
+THIS_WORKER = jobdb.WorkerInfo(
+    worker_id="w1",
+    name="host1:4711",
+    agent="codex",
+    host="host1",
+    machine="m1",
+    boot_id="b1",
+    pid_namespace="4026531836",
+    pid=4711,
+    pid_started=1000,
+    slots=2,
+    log_dir=None,
+    lease_sec=60,
+)
 NO_EXAMPLE = {"Tokens"}  # its methods have the examples
 
 
@@ -45,7 +67,8 @@ def run(name: str, found: Any, folder: Path) -> str:
     """Run the examples of a docstring; return the failures."""
     with Registry.open(folder / "example.db", create=True, vault=VAULT) as registry:
         globs = {public: getattr(jobdb, public) for public in jobdb.__all__}
-        globs |= {"registry": registry, "folder": folder, "time": time, "parse_url": parse_url}
+        globs |= {"registry": registry, "folder": folder, "time": time, "asyncio": asyncio, "parse_url": parse_url}
+        globs |= {"this_worker": THIS_WORKER}
         said: list[str] = []
         doctest.DocTestRunner(verbose=False).run(examples(name, found, globs), out=said.append)
         return "".join(said)

@@ -17,7 +17,7 @@ from jobdb.model import AuthMode, Durability, EventName, StartPoint, StatusName
 ROOT = Path(__file__).parents[2]
 
 MISTAKES = """\
-from jobdb import JobStatus, NewEvent, NewJob, Registry
+from jobdb import AsyncRegistry, JobStatus, NewEvent, NewJob, Registry
 from jobdb.model import JobFilter
 
 registry = Registry.open("jobs.db", durability="ful")  # arg-type
@@ -38,10 +38,28 @@ NewJob(agent="a", prompt="p", expected_artifacts="out.txt")  # arg-type
 NewEvent(job_id="j", event="progres")  # arg-type
 JobFilter(statuses=("pendig",))  # arg-type
 registry.jobs(after=registry.events("j").next_after)  # arg-type
+
+
+async def mistakes() -> None:
+    AsyncRegistry.open("jobs.db", durability="ful")  # arg-type
+    AsyncRegistry.open("jobs.db").get("j")  # attr-defined
+    async with AsyncRegistry.open("jobs.db") as registry:
+        await registry.publish("j", "progres")  # arg-type
+        await registry.jobs(agnet="codex")  # call-arg
+        await registry.claim(agent="codex")  # call-arg
+        (await registry.claim(worker="w")).attempt  # union-attr
+        registry.get("j").status  # attr-defined
+        await registry.wait(7)  # arg-type
+        async for job in registry.all_jobs(limit=3):  # call-arg
+            job.seq  # attr-defined
+        async for event in registry.subscribe("j", subscriber="s", start="begin"):  # arg-type
+            event.status  # attr-defined
+        await registry.tokens.rotate("j", overlap="1")  # call-arg
+        await registry.nonsense()  # attr-defined
 """
 
 USES = """\
-from jobdb import Claim, Event, EventKind, Job, JobStatus, NewEvent, NewJob, Page, Registry
+from jobdb import AsyncRegistry, Claim, Event, EventKind, Job, JobStatus, NewEvent, NewJob, Page, Registry
 from jobdb.model import EventName
 
 names: tuple[EventName, ...] = ("started", "progress")
@@ -59,6 +77,23 @@ with Registry.open("jobs.db", create=True, durability="normal") as registry:
     registry.register_many(NewJob(agent="a", prompt=str(number)) for number in range(3))
     registry.subscribe(subscriber="s", start="now")
     assert registry.accept(b"", subscriber="s").verdict == "malformed"
+
+
+async def uses() -> None:
+    async with AsyncRegistry.open("jobs.db", create=True, durability="normal") as registry:
+        job: Job = await registry.register(agent="a", prompt="p", expected_artifacts=["out.txt"], auth="required")
+        claim: Claim | None = await registry.claim(worker="w", wait_sec=5)
+        page: Page[Job, str] = await registry.jobs(status=["pending", JobStatus.RUNNING], agent="a")
+        ended: set[Job] = {job async for job in registry.all_jobs(status=JobStatus.COMPLETED) if job.terminal}
+        events: list[Event] = [event async for event in registry.all_events("j", page_size=5)]
+        async with registry.subscribe("j", subscriber="s", start="now") as follower:
+            event: Event = await anext(follower)
+            outcome: Job | None = follower.outcome
+        done: Job = await registry.wait("j", timeout_sec=5)
+        kid: int = await registry.tokens.rotate("j", overlap_sec=5)
+    other: AsyncRegistry = await AsyncRegistry.open()
+    sync: Registry = other.registry
+    await AsyncRegistry(sync).aclose()
 """
 
 

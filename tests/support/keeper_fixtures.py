@@ -9,6 +9,7 @@ import pytest
 
 from jobdb.work.keeper.cgroup import find_parent_group
 from jobdb.work.keeper.client import KeeperServer
+from tests.support.keeper_worker import WorkerProcess
 from tests.support.keepers import Attempts
 from tests.support.process_marks import none_left
 from tests.support.requirements import require
@@ -20,6 +21,16 @@ def attempts(tmp_path: Path) -> Iterator[Attempts]:
     made = Attempts(tmp_path)
     with none_left(made.mark):
         yield made
+
+
+@pytest.fixture
+def worker_process(attempts: Attempts) -> Iterator[WorkerProcess]:
+    """A worker, a child subreaper, that the test may kill."""
+    worker = WorkerProcess(attempts)
+    try:
+        yield worker
+    finally:
+        worker.close()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,19 +26,18 @@ class Attempts:
     """Launches of attempts of one job.
 
     Args:
-        folder: an empty folder for all of its files.
-
-    Attributes:
-        mark: the begin of the marks of its attempts.
+        folder: a folder for all of its files.
+        mark: the begin of the marks of its attempts; a new one without it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mark: str | None = None) -> None:
         self.folder = folder
-        self.mark = f"{uuid4().hex}:job-1:"
+        self.mark = mark or f"{uuid4().hex}:job-1:"
         self.log = folder / "attempt.log"
         self.channel = folder / "events"
         self.lock = folder / "runtime" / "job.lock"
-        os.mkfifo(self.channel)
+        with suppress(FileExistsError):
+            os.mkfifo(self.channel)
 
     def launch(self, *argv: object, attempt: int = 1, deadline_sec: float = 120.0, **changes: Any) -> Launch:
         """Return a launch of a program.

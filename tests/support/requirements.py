@@ -116,3 +116,13 @@ def require_broker() -> None:
 
 def require_node() -> str:
     return require_program("node", "nodejs")
+
+
+def require_codex() -> Path:
+    """Return the folder of the program ``codex``, the real agent, which needs Node.js."""
+    from tests.support.agent.codex import find_codex
+
+    found = find_codex()
+    require(found, "there is no Codex: sh tests/services.sh .venv/bin/python, with npm")
+    assert found is not None
+    return found

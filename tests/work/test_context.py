@@ -27,10 +27,10 @@ def registry(database: Path) -> Iterator[Registry]:
         yield opened
 
 
-def claim(registry: Registry, log_dir: Path | None) -> Claim:
-    (claimed,) = registry.work_batch(
-        WorkBatch(worker_id="w1", worker="host1:4711", claim=1, log_dir=None if log_dir is None else str(log_dir))
-    ).claims
+def claim(registry: Registry, log_dir: Path | None, *, announce: bool = False) -> Claim:
+    folder = None if log_dir is None else str(log_dir)
+    batch = WorkBatch(worker_id="w1", worker="host1:4711", claim=1, log_dir=folder, announce=announce)
+    (claimed,) = registry.work_batch(batch).claims
     return claimed
 
 
@@ -95,6 +95,16 @@ def test_a_later_attempt_learns_of_those_before_it(registry: Registry, tmp_path:
         },
     ]
     assert first.attempt == 1
+
+
+def test_the_reason_survives_the_event_that_announces_the_attempt(registry: Registry, tmp_path: Path) -> None:
+    registry.register(agent="codex", prompt="sort", job_id="sort-1")
+    assert context(registry, claim(registry, tmp_path, announce=True))["reason"] is None
+    give_back(registry, "sort-1", 1, "exit code 1")
+    second = claim(registry, tmp_path, announce=True)
+    assert second.job.detail == "attempt 2, after: exit code 1"
+    assert context(registry, second)["reason"] == "exit code 1"
+    assert registry.events("sort-1")[1].data["after"] == "exit code 1"
 
 
 def test_attempts_by_others_are_known_by_their_events(registry: Registry, tmp_path: Path) -> None:

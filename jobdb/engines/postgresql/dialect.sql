@@ -103,7 +103,7 @@ WHERE id = ANY(ARRAY(
 RETURNING id;
 
 -- expired_lease_of: locked, so that no renewal can follow this read.
-SELECT job_id, id, strikes, worker, attempt, max_attempts FROM jobs
+SELECT job_id, id, strikes, worker, attempt, max_attempts, lease_until_ms FROM jobs
 WHERE job_id = :job_id AND status = 'running' AND lease_until_ms IS NOT NULL
   AND (lease_until_ms <= :now OR (lease_until_ms > CAST(:now AS BIGINT) + 60000
                                   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000))
@@ -209,7 +209,14 @@ WHERE job_id = ANY(ARRAY(SELECT json_array_elements_text(CAST(CAST(:job_ids AS T
 
 -- jobs_of_worker: locked, so that no renewal can follow this read; jobs in use are skipped.
 SELECT j.job_id, j.id, j.strikes, j.worker, j.attempt, j.max_attempts
-FROM jobs AS j JOIN attempts AS a ON a.job = j.id AND a.attempt = j.attempt
+FROM jobs AS j CROSS JOIN LATERAL
+    (SELECT worker_id FROM attempts WHERE job = j.id AND attempt = j.attempt LIMIT 1) AS a
 WHERE j.status = 'running' AND j.lease_until_ms IS NOT NULL AND a.worker_id = :worker_id
   AND j.lease_until_ms - j.lease_ms < :renewed_before
 ORDER BY j.id FOR NO KEY UPDATE OF j SKIP LOCKED;
+
+-- running_attempts: the same; LIMIT keeps the planner from reading all attempts of all times.
+SELECT a.worker_id, j.job_id, j.attempt
+FROM jobs AS j CROSS JOIN LATERAL
+    (SELECT worker_id FROM attempts WHERE job = j.id AND attempt = j.attempt LIMIT 1) AS a
+WHERE j.status = 'running' AND j.lease_until_ms IS NOT NULL ORDER BY j.id;

@@ -13,7 +13,7 @@ from ... import model
 from ...errors import IllegalTransition, KeyProblem
 from ...model import JobStatus, from_ms
 from ..verbs import verb
-from .giving_back import DEFAULT_STRIKE_LIMIT, ExpiredLease, give_back, give_back_expired
+from .giving_back import DEFAULT_STRIKE_LIMIT, ExpiredLease, give_back, give_back_expired, give_back_void
 from .lookups import require_job
 from .publish_batch import attempt_required, stale_attempt
 from .statements import CLAIMS, JOBS
@@ -21,9 +21,9 @@ from .verb_group import VerbGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
 
     from ...crypto.vault import Vault
+    from ...errors import JobdbError
     from ...model import Claim, Job, Reaped
     from ..store import Transaction
     from .lookups import JobState
@@ -50,8 +50,10 @@ class ClaimVerbs(VerbGroup):
             with self.store.write() as tx:
                 lease_until = None if lease_ms is None else tx.now_ms + lease_ms
                 number: int | None
+                refusal = None
                 if job_id is not None:
-                    number, again = _claim_named(tx, self.vault, job_id, worker, lease_until), False
+                    number, refusal = _claim_named(tx, self.vault, job_id, worker, lease_until)
+                    again = False
                 else:
                     again = return_expired(tx, self.vault)
                     queue = Queue(worker, lease_until, agent, agent_session)
@@ -59,6 +61,8 @@ class ClaimVerbs(VerbGroup):
                 load_job = None if number is None else job_loader(tx, number)
             if load_job is not None:
                 return claim_from_job(load_job)
+            if refusal is not None:
+                raise refusal
             if not again:
                 return None
 
@@ -155,16 +159,19 @@ def return_expired(tx: Transaction, vault: Vault) -> bool:
     return more
 
 
-def _claim_named(tx: Transaction, vault: Vault, job_id: str, worker: str, lease_until: int | None) -> int:
-    """Claim one job; return its primary key."""
-    expired = tx.one(CLAIMS.expired_lease_of, job_id=job_id, now=tx.now_ms)
-    if expired is not None:
-        give_back_expired(tx, vault, ExpiredLease._make(expired), strike_limit=DEFAULT_STRIKE_LIMIT)
-    row = tx.one(CLAIMS.claim_job, job_id=job_id, worker=worker, lease_until=lease_until, now=tx.now_ms)
-    if row is None:
-        _refuse_claim(tx, job_id)
-    number: int = row[0]
-    return number
+def _claim_named(
+    tx: Transaction, vault: Vault, job_id: str, worker: str, lease_until: int | None
+) -> tuple[int | None, JobdbError | None]:
+    """Claim one job; return its primary key, or an error to raise after the commit, which may end the job."""
+    row = tx.one(CLAIMS.expired_lease_of, job_id=job_id, now=tx.now_ms)
+    if row is not None:
+        expired = ExpiredLease._make(row[:-1])
+        if row[-1] > tx.now_ms:
+            give_back_void(tx, job_id, expired.job, expired.worker, expired.attempt)
+        else:
+            give_back_expired(tx, vault, expired, strike_limit=DEFAULT_STRIKE_LIMIT)
+    claimed = tx.one(CLAIMS.claim_job, job_id=job_id, worker=worker, lease_until=lease_until, now=tx.now_ms)
+    return (None, _refused_claim(tx, job_id)) if claimed is None else (claimed[0], None)
 
 
 def job_loader(tx: Transaction, job: int) -> Callable[[], Job]:
@@ -181,18 +188,22 @@ def claim_from_job(load_job: Callable[[], Job]) -> Claim:
     return model.Claim(job, job.attempt, job.worker or "", job.lease_expires_at)
 
 
-def _refuse_claim(tx: Transaction, job_id: str) -> NoReturn:
-    """Raise the error for a job that is missing or cannot be claimed."""
+def _refused_claim(tx: Transaction, job_id: str) -> IllegalTransition:
+    """Return the error for a job that cannot be claimed.
+
+    Raises:
+        UnknownJob: there is no job with that id.
+    """
     state = require_job(tx, job_id)
     status = state.status
     if state.not_before_ms is not None:
         due = from_ms(state.not_before_ms)
-        raise IllegalTransition(
+        return IllegalTransition(
             f"job {job_id} is not due before {due:%Y-%m-%dT%H:%M:%SZ} and cannot be claimed",
             advice=f"see registry.get({job_id!r})",
             command=f"see 'jobdb show {job_id}'",
         )
-    raise IllegalTransition(
+    return IllegalTransition(
         f"job {job_id} is {status}, not pending, and cannot be claimed",
         advice=f"see registry.get({job_id!r})",
         command=f"see 'jobdb show {job_id}'",
@@ -209,8 +220,8 @@ def require_claim(tx: Transaction, job_id: str, attempt: int | None, doing: str)
     state = require_job(tx, job_id)
     status = JobStatus(state.status)
     if attempt is None and status is JobStatus.RUNNING:
-        raise attempt_required(doing, job_id, worker=state.worker, current=state.attempt)
-    attempt = attempt or 0
+        held = state.lease_until_ms is not None
+        raise attempt_required(doing, job_id, worker=state.worker, current=state.attempt, leased=held)
     if attempt != state.attempt or status is not JobStatus.RUNNING:
         raise stale_attempt(doing, job_id, attempt, status=status, current=state.attempt)
     return state

@@ -70,7 +70,7 @@ WHERE job_id = :job_id AND status = 'pending'
 RETURNING id;
 
 -- expired_lease_of: the job of one id, if its lease has expired, or ends later than it can.
-SELECT job_id, id, strikes, worker, attempt, max_attempts FROM jobs
+SELECT job_id, id, strikes, worker, attempt, max_attempts, lease_until_ms FROM jobs
 WHERE job_id = :job_id AND status = 'running' AND lease_until_ms IS NOT NULL
   AND (lease_until_ms <= :now OR (lease_until_ms > CAST(:now AS BIGINT) + 60000
                                   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000));

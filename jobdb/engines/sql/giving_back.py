@@ -6,7 +6,7 @@ are its used-up tries; the limit is its ``max_attempts``, or the caller's if it 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ... import model
 from ...errors import InvalidInput, KeyProblem
@@ -17,6 +17,8 @@ from .sealer import KEY_ID
 from .statements import CLAIMS, TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ...crypto.vault import Vault
     from ...model import Reaped
     from ..store import Transaction
@@ -76,24 +78,36 @@ def give_back_expired(
         give_back(tx, expired.job, reason=reason, strike=True)
         return model.Reaped(expired.job_id, "returned", reason)
     reason += f", strike {strikes} of {limit}"
-    end_job(tx, vault, expired.job_id, expired.job, expired.attempt, reason, "lease_expired")
+    end_job(tx, vault, expired.job_id, expired.job, expired.attempt, reason, {"reason": "lease_expired"})
     return model.Reaped(expired.job_id, "ended", reason)
 
 
-def end_job(tx: Transaction, vault: Vault, job_id: str, job: int, attempt: int, reason: str, reason_code: str) -> None:
-    """End a job with an error event, or without an event if none can be signed.
+def give_back_void(tx: Transaction, job_id: str, job: int, worker: str, attempt: int) -> Reaped:
+    """Return a job to pending whose lease ends later than it can; its worker is not at fault: no try is counted."""
+    reason = f"the lease of {worker} at attempt {attempt} ended too late: a clock was ahead"
+    give_back(tx, job, reason=reason)
+    return model.Reaped(job_id, "returned", reason)
+
+
+def end_job(
+    tx: Transaction, vault: Vault, job_id: str, job: int, attempt: int, reason: str, data: Mapping[str, Any]
+) -> None:
+    """End a job with an error event; without its data if they do not fit, without an event if none can be signed.
 
     Raises:
         KeyProblem: this process does not have the database's key.
     """
-    event = model.NewEvent(
-        job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": reason_code}, attempt=attempt
-    )
-    try:
-        PublishBatch(tx, vault).publish([event])
-    except (KeyProblem, InvalidInput) as problem:
-        # One job whose token is revoked or whose seqs are used up must not keep all others from being reaped.
-        known = tx.one(TOKENS.sealing_key, name=KEY_ID)
-        if isinstance(problem, KeyProblem) and known is not None and not vault.has_key(known[0]):
-            raise
-        tx.run(CLAIMS.end_job, job=job, now=tx.now_ms, detail=shorten(reason))
+    for content in (data, {}):
+        event = model.NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data=content, attempt=attempt)
+        try:
+            PublishBatch(tx, vault).publish([event])
+        except KeyProblem:
+            known = tx.one(TOKENS.sealing_key, name=KEY_ID)
+            if known is not None and not vault.has_key(known[0]):
+                raise
+        except InvalidInput:
+            continue
+        else:
+            return
+    # A job whose token is revoked or whose seqs are used up must end, too, and keep no other job from being reaped.
+    tx.run(CLAIMS.end_job, job=job, now=tx.now_ms, detail=shorten(reason))

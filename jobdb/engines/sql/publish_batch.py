@@ -208,34 +208,39 @@ class PublishBatch:
         return _PublishState(found, token)
 
 
-def stale_attempt(doing: str, job_id: str, attempt: int, *, status: JobStatus, current: int) -> StaleAttempt:
+def stale_attempt(doing: str, job_id: str, attempt: int | None, *, status: JobStatus, current: int) -> StaleAttempt:
     """Return the error for a worker whose claim is no longer current.
 
     Args:
         doing: the refused operation, such as "renew".
         job_id: the job.
-        attempt: the claim that the worker named.
+        attempt: the claim that the worker named, if any.
         status: the job's status.
         current: the current claim's number.
     """
+    named = "without a claim" if attempt is None else f"with attempt {attempt}"
     return StaleAttempt(
-        f"cannot {doing} job {job_id} with attempt {attempt}: it is {status} at attempt {current}",
+        f"cannot {doing} job {job_id} {named}: it is {status} at attempt {current}",
         advice=f"stop this work; registry.get({job_id!r}) returns its state",
         command=f"stop this work; 'jobdb show {job_id}' shows its state",
     )
 
 
-def attempt_required(doing: str, job_id: str, *, worker: str | None, current: int) -> AttemptRequired:
-    """Return the error for a call without an attempt on a job that is held under a lease.
+def attempt_required(
+    doing: str, job_id: str, *, worker: str | None, current: int, leased: bool = True
+) -> AttemptRequired:
+    """Return the error for a call without an attempt on a running job.
 
     Args:
         doing: the refused operation, such as "renew".
         job_id: the job.
-        worker: the worker that holds the claim.
+        worker: the worker that holds the claim; None if a publisher without a claim began the attempt.
         current: the claim's number.
+        leased: it is held under a lease.
     """
+    holder = f"{worker} holds it{' under a lease' if leased else ''} as" if worker else "it is running at"
     return AttemptRequired(
-        f"cannot {doing} job {job_id} without an attempt: {worker} holds it under a lease as attempt {current}",
+        f"cannot {doing} job {job_id} without an attempt: {holder} attempt {current}",
         advice=f"if you are that worker, pass attempt={current}",
         command=f"if you are that worker, pass --attempt {current}, or set JOBDB_ATTEMPT={current}",
     )

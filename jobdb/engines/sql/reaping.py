@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ... import model
 from ...model import from_ms
-from .giving_back import ExpiredLease, end_job, give_back, give_back_expired
+from .giving_back import ExpiredLease, end_job, give_back_expired, give_back_void
 from .statements import CLAIMS
 
 if TYPE_CHECKING:
@@ -30,15 +30,6 @@ class _OverdueJob(NamedTuple):
     attempt: int
 
 
-class _VoidLease(NamedTuple):
-    """A row of ``void_leases``: a lease that ends later than it can."""
-
-    job_id: str
-    job: int
-    worker: str
-    attempt: int
-
-
 def reap(tx: Transaction, vault: Vault, *, strike_limit: int, limit: int) -> list[Reaped]:
     """Give back or end jobs whose lease has expired, then end overdue jobs.
 
@@ -53,13 +44,11 @@ def reap(tx: Transaction, vault: Vault, *, strike_limit: int, limit: int) -> lis
     tx.run(CLAIMS.ready_void_delays, now=now, limit=limit)
     for expired in map(ExpiredLease._make, tx.all(CLAIMS.expired_leases, now=now, limit=limit)):
         done.append(give_back_expired(tx, vault, expired, strike_limit=strike_limit))
-    for void in map(_VoidLease._make, tx.all(CLAIMS.void_leases, now=now, limit=limit)):
-        reason = f"the lease of {void.worker} at attempt {void.attempt} ended too late: a clock was ahead"
-        give_back(tx, void.job, reason=reason)  # its worker is not at fault: no try is counted
-        done.append(model.Reaped(void.job_id, "returned", reason))
+    for job_id, job, worker, attempt in tx.all(CLAIMS.void_leases, now=now, limit=limit):
+        done.append(give_back_void(tx, job_id, job, worker, attempt))
     for overdue in map(_OverdueJob._make, tx.all(CLAIMS.overdue_jobs, now=now, limit=limit)):
         reason, reason_code = _overdue_reason(overdue, now)
-        end_job(tx, vault, overdue.job_id, overdue.job, overdue.attempt, reason, reason_code)
+        end_job(tx, vault, overdue.job_id, overdue.job, overdue.attempt, reason, {"reason": reason_code})
         done.append(model.Reaped(overdue.job_id, "ended", reason))
     return done
 

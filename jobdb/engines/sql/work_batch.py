@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ... import model
 from ...core.log_paths import log_path
+from ...core.protocol import MAX_DETAIL_CHARS
 from ...errors import JobdbError
 from ...model import EventKind
 from .claims import Queue, require_claim, return_expired
-from .giving_back import give_back
+from .giving_back import end_job, give_back
 from .job_rows import JobRecord
 from .job_updates import run_each
 from .publish_batch import PublishBatch
@@ -56,43 +57,31 @@ def record_batch(tx: Transaction, vault: Vault, batch: WorkBatch) -> Recorded:
     tx.lock_jobs(sorted({job_id for job_id, _attempt in keys}))
     refused: dict[AttemptKey, JobdbError] = {}
     returned: dict[AttemptKey, ReapAction] = {}
-    events, returns = list(batch.events), []
-    for back in batch.give_back:
-        key = (back.job_id, back.attempt)
+    if batch.events:
+        PublishBatch(tx, vault).publish(batch.events, refused=refused)
+    for back in batch.give_back:  # after the events: one of them may have ended the job
         try:
-            job, last_try = _return_or_end(tx, back)
+            returned[back.job_id, back.attempt] = _return_or_end(tx, vault, back)
         except JobdbError as error:
-            refused[key] = error
-            continue
-        if last_try is None:
-            returns.append((job, back))
-            returned[key] = "returned"
-        else:
-            events.append(last_try)
-            returned[key] = "ended"
-    if events:
-        PublishBatch(tx, vault).publish(events, refused=refused)
-    for job, back in returns:
-        give_back(tx, job, reason=back.reason, delay_ms=round(back.delay_sec * 1000), strike=back.counts)
+            refused.setdefault((back.job_id, back.attempt), error)
     _renew(tx, batch, refused)
-    for key in [key for key, action in returned.items() if action == "ended" and key in refused]:
-        del returned[key]
     if batch.heartbeat:
         tx.run(WORKERS.heartbeat, worker_id=batch.worker_id, now=tx.now_ms)
     again, claimed = _claim(tx, vault, batch) if batch.claim else (False, [])
     return Recorded(claimed, refused, returned, again and not claimed)
 
 
-def _return_or_end(tx: Transaction, back: GiveBack) -> tuple[int, NewEvent | None]:
-    """Return jobs.id, and the error event if this was the job's last try."""
+def _return_or_end(tx: Transaction, vault: Vault, back: GiveBack) -> ReapAction:
+    """Return a job to pending, or end it if this was its last try; return which."""
     state = require_claim(tx, back.job_id, back.attempt, "give back")
     limit = state.max_attempts or back.limit
     if not back.counts or state.strikes + 1 < limit:
-        return state.job, None
+        give_back(tx, state.job, reason=back.reason, delay_ms=round(back.delay_sec * 1000), strike=back.counts)
+        return "returned"
     tries = f", try {state.strikes + 1} of {limit}" if limit > 1 else ""
-    return state.job, model.NewEvent(
-        job_id=back.job_id, event=EventKind.ERROR, detail=back.reason + tries, data=back.data, attempt=back.attempt
-    )
+    reason = back.reason[: MAX_DETAIL_CHARS - len(tries)] + tries
+    end_job(tx, vault, back.job_id, state.job, back.attempt, reason, back.data)
+    return "ended"
 
 
 def _renew(tx: Transaction, batch: WorkBatch, refused: dict[AttemptKey, JobdbError]) -> None:
@@ -130,16 +119,25 @@ def _claim(tx: Transaction, vault: Vault, batch: WorkBatch) -> tuple[bool, list[
         ]
         run_each(tx, WORKERS.insert_attempt, rows)
     if batch.announce:
-        started = [
-            model.NewEvent(
-                job_id=record.job_id, event=EventKind.STARTED, data={"worker": batch.worker}, attempt=record.attempt
-            )
-            for record in records
-        ]
+        started = [_started(record, batch.worker) for record in records]
         # A job whose token is revoked is claimed all the same, and ends without an event.
         PublishBatch(tx, vault).publish(started, refused={})
         records = _read_records(tx, numbers)
     return again, records
+
+
+def _started(record: JobRecord, worker: str) -> NewEvent:
+    """Return the event that announces a claim; of a later attempt it says why the job is tried again.
+
+    That is the job's detail so far, which the event replaces.
+    """
+    data, detail = {"worker": worker}, ""
+    if record.attempt > 1 and record.detail:
+        data["after"] = record.detail
+        detail = f"attempt {record.attempt}, after: {record.detail}"
+    return model.NewEvent(
+        job_id=record.job_id, event=EventKind.STARTED, detail=detail, data=data, attempt=record.attempt
+    )
 
 
 def _read_records(tx: Transaction, numbers: list[int]) -> list[JobRecord]:

@@ -23,9 +23,11 @@ from .process_tree import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .cgroup import AttemptGroup
     from .keeper_io import KeeperIO
-    from .process_tree import Processes
+    from .process_tree import Process, Processes
 
 _FIRST_WAIT_SEC, _LONGEST_WAIT_SEC = 0.001, 1.0
 _REPORT_SEC = 3.0
@@ -103,12 +105,12 @@ class AgentTree:
             return {self._main}
         if self.group is None:
             return set(stop_and_kill(self._find, groups=True))
-        found = set(self._find())  # counted before the kernel kills most of them
+        found = self.group.members()
         self.group.kill()
         return found | stop_and_kill(self._find, groups=True).keys()
 
-    def _find(self) -> Processes:
-        return with_descendants(children_of(os.getpid()))
+    def _find(self, visit: Callable[[Process], object] | None = None) -> Processes:
+        return with_descendants(children_of(os.getpid()), visit=visit)
 
     def _signal_main_group(self, number: int) -> None:
         with suppress(OSError):

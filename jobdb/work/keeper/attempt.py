@@ -178,7 +178,7 @@ class Attempt:
         mark = self._launch["mark"]
         give_up_at = time.monotonic() + BLOCKED_SEC
         told: set[int] = set()
-        while found := stop_and_kill(lambda: find_leftovers(mark), groups=False):
+        while found := stop_and_kill(lambda visit: find_leftovers(mark, visit), groups=False):
             for pid in found.keys() - told:
                 self._io.send(frames.BLOCKED, pid)
             told |= found.keys()

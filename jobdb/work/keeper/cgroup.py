@@ -77,6 +77,10 @@ class AttemptGroup:
             finally:
                 os.close(fd)
 
+    def members(self) -> set[int]:
+        """Return the process ids of the members, without those in groups that they have made below it."""
+        return set(map(int, (read_file(os.fsdecode(self.folder) + "/cgroup.procs", 1 << 22) or b"").split()))
+
     def is_populated(self) -> bool:
         """Return whether a member is alive."""
         return b"populated 1" in (read_file(os.fsdecode(self.folder) + "/cgroup.events") or b"")

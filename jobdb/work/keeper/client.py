@@ -248,14 +248,14 @@ class KeeperServer:
                 server or one of its keepers is killed.
 
         Returns:
-            how many were found alive.
+            how many were found alive; 1 if that cannot be told now, since a keeper has just been started.
         """
         with self._lock:
             if self._process is not None:
                 self._process.poll()
             keepers = [keeper for keeper in self._keepers if keeper.fileno() >= 0]
             if any(keeper.pid is None and not keeper.has_ended and not _is_closed(keeper) for keeper in keepers):
-                return 0  # one of the children may be a keeper that has not told its id yet
+                return 1  # one of the children may be a keeper that has not told its id yet
             known = {keeper.pid for keeper in keepers} | {self.pid}
             return kill_orphans({*known_pids, *(pid for pid in known if pid is not None)})
 

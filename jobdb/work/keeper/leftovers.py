@@ -13,6 +13,8 @@ from .process_tree import Process, all_pids, read_file, read_process, with_desce
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .process_tree import Processes
 
 MARK_VARIABLE = b"JOBDB_PROCESS_MARK"
@@ -24,18 +26,19 @@ def job_of_mark(mark: bytes) -> bytes:
     return mark.rpartition(b":")[0] + b":"
 
 
-def find_leftovers(mark: bytes) -> Processes:
+def find_leftovers(mark: bytes, visit: Callable[[Process], object] | None = None) -> Processes:
     """Return the living processes that were started by an attempt of this job, and their descendants.
 
     This process and its ancestors are left out: a worker may itself run below an attempt that has ended.
 
     Args:
         mark: the mark of any attempt of the job.
+        visit: as for `with_descendants`.
     """
     wanted = b"\0" + MARK_VARIABLE + b"=" + job_of_mark(mark)
     ancestors = _own_ancestors()
     marked = [pid for pid in all_pids() if pid not in ancestors and wanted in _environment(pid)]
-    return with_descendants(marked, ancestors) if marked else {}
+    return with_descendants(marked, ancestors, visit) if marked else {}
 
 
 def is_running(process: Process) -> bool:

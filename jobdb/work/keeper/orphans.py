@@ -27,7 +27,9 @@ def kill_orphans(known_pids: Collection[int]) -> int:
     if not orphans:
         return 0
     found = stop_and_kill(
-        lambda: with_descendants([pid for pid in children_of(os.getpid()) if pid not in known_pids], known_pids),
+        lambda visit: with_descendants(
+            [pid for pid in children_of(os.getpid()) if pid not in known_pids], known_pids, visit
+        ),
         groups=True,
     )
     for pid in orphans:

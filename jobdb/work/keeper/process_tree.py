@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Processes = dict[int, "Process"]
+    Find = Callable[[Callable[["Process"], object]], Processes]
 
 _ROUNDS = 30
 """How often a growing tree is looked at before what was found is killed."""
@@ -98,12 +99,15 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def with_descendants(roots: Iterable[int], spare: Iterable[int] = ()) -> Processes:
+def with_descendants(
+    roots: Iterable[int], spare: Iterable[int] = (), visit: Callable[[Process], object] | None = None
+) -> Processes:
     """Return the living processes among the roots and their descendants.
 
     Args:
         roots: process ids.
         spare: ids that are left out, with their descendants.
+        visit: called with each process as soon as it is found, before its children are looked for.
     """
     spared = set(spare)
     children = children_of if _HAS_CHILDREN_FILES else _children_table().get
@@ -120,6 +124,8 @@ def with_descendants(roots: Iterable[int], spare: Iterable[int] = ()) -> Process
             continue
         if not process.is_dead():
             found[pid] = process
+            if visit is not None:
+                visit(process)
         waiting += children(pid) or ()
     return found
 
@@ -144,41 +150,38 @@ def send_signal(process: Process, number: int) -> bool:
         os.close(handle)
 
 
-def signal_groups(processes: Iterable[Process], number: int) -> None:
-    """Send a signal to the process groups of descendants that are in other sessions than this process.
-
-    A session began with one of the descendants, so its groups have no other members. The kernel signals a group at
-    once, so that a chain of processes, of which each forks the next and ends, cannot slip through.
-    """
-    own = os.getsid(0)
-    for group in {process.group for process in processes if process.session != own and process.group > 1}:
-        with suppress(OSError):
-            os.killpg(group, number)
-
-
-def stop_and_kill(find: Callable[[], Processes], *, groups: bool) -> Processes:
+def stop_and_kill(find: Find, *, groups: bool) -> Processes:
     """Stop and then kill all processes of a tree, once; return those that were found.
 
     Some may still be alive afterwards: see the top of this file.
 
     Args:
-        find: returns the tree's living processes.
+        find: returns the tree's living processes, and calls its argument with each as soon as it is found: a chain of
+            processes, of which each forks the next and ends, is gone when the whole tree was looked at.
         groups: whether the tree consists of descendants of this process, so that its process groups may be signalled.
     """
     found: Processes = {}
+    own_session = os.getsid(0)
+
+    def stop(process: Process) -> None:
+        if process.pid not in found:
+            signal_with_group(process, signal.SIGSTOP)
+
+    def signal_with_group(process: Process, number: int) -> None:
+        # A session began with one of the descendants, so its groups have no other members. The kernel signals a group
+        # at once, so that a chain of processes cannot slip through unless it changes its group all the time.
+        if groups and process.session != own_session and process.group > 1:
+            with suppress(OSError):
+                os.killpg(process.group, number)
+        send_signal(process, number)
+
     for _ in range(_ROUNDS):
-        new = {pid: process for pid, process in find().items() if pid not in found}
+        new = {pid: process for pid, process in find(stop).items() if pid not in found}
         if not new:
             break
         found.update(new)
-        if groups:
-            signal_groups(new.values(), signal.SIGSTOP)
-        for process in new.values():
-            send_signal(process, signal.SIGSTOP)
-    if groups:
-        signal_groups(found.values(), signal.SIGKILL)
     for process in found.values():
-        send_signal(process, signal.SIGKILL)
+        signal_with_group(process, signal.SIGKILL)
     return found
 
 

@@ -29,9 +29,10 @@ from .process_tree import children_of, stop_and_kill, with_descendants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
-    from .process_tree import Processes
+    from .process_tree import Process, Processes
 
 _FIRST_PAUSE_SEC, _LONGEST_PAUSE_SEC = 0.001, 1.0
 _FAILED = 70  # EX_SOFTWARE
@@ -231,8 +232,8 @@ class Server:
         self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SEC), _LONGEST_PAUSE_SEC)
         self._kill_at = time.monotonic() + self._pause
 
-    def _find_orphans(self) -> Processes:
-        return with_descendants(children_of(os.getpid()), self._keepers)
+    def _find_orphans(self, visit: Callable[[Process], object]) -> Processes:
+        return with_descendants(children_of(os.getpid()), self._keepers, visit)
 
     def _end(self) -> None:
         """Take no more messages, and tell all keepers to end."""

@@ -7,20 +7,25 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
-from jobdb import JobdbError, Registry
+from jobdb import GiveBack, JobdbError, NewEvent, Registry, WorkBatch
 from tests.support.crash.registry_model import Model, ModelJob, Refused
 from tests.support.keys import vault
+from tests.support.worker_records import worker_info
 
 CONNECTIONS = st.integers(0, 1)
 SUBSCRIBERS = st.sampled_from(("watcher", "archive"))
 KINDS = st.sampled_from(("started", "progress", "permission_required", "completed", "error"))
 LIMITS = st.sampled_from((0, 5, 50))
+AGENTS = st.sampled_from((None, None, "a", "b"))
+WORKERS = ("w1", "w2")
+REPORTS = st.sampled_from(("progress", "permission_required", "completed", "back", "delay", "try", "last try", "renew"))
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -36,6 +41,8 @@ class RegistryMachine(RuleBasedStateMachine):
         self.model = Model()
         self.numbers = itertools.count(1)
         self.registries = [self._open(create=True), self._open()]
+        for worker in WORKERS:
+            self.registries[0].add_worker(worker_info(worker))
 
     def _open(self, create: bool = False) -> Registry:
         return Registry.open(
@@ -65,8 +72,15 @@ class RegistryMachine(RuleBasedStateMachine):
             raise AssertionError(f"expected {refusal.args[0]}, got {answer!r}") from None
         return expected, real()
 
-    @rule(target=jobs, which=CONNECTIONS, priority=st.integers(-1, 1), agent=st.sampled_from("ab"), timeouts=LIMITS)
-    def register(self, which: int, priority: int, agent: str, timeouts: int) -> str:
+    @rule(
+        target=jobs,
+        which=CONNECTIONS,
+        priority=st.integers(-1, 1),
+        agent=st.sampled_from("ab"),
+        timeouts=LIMITS,
+        tries=st.sampled_from((None, None, 1, 2, 4)),
+    )
+    def register(self, which: int, priority: int, agent: str, timeouts: int, tries: int | None) -> str:
         key = f"key {next(self.numbers)}"
         options: dict[str, Any] = {
             "agent": agent,
@@ -74,27 +88,137 @@ class RegistryMachine(RuleBasedStateMachine):
             "priority": priority,
             "timeout_sec": timeouts * 4,
             "idle_timeout_sec": timeouts,
+            "max_attempts": tries,
             "idempotency_key": key,
         }
         job = self.registries[which].register(**options)
         assert self.registries[1 - which].register(**options).job_id == job.job_id
-        self.model.register(job.job_id, priority=priority, agent=agent, timeout_sec=timeouts * 4, idle_sec=timeouts)
+        self.model.register(
+            job.job_id,
+            priority=priority,
+            agent=agent,
+            timeout_sec=timeouts * 4,
+            idle_sec=timeouts,
+            max_attempts=tries,
+        )
         return str(job.job_id)
 
     @rule(
         target=claims,
         which=CONNECTIONS,
-        agent=st.sampled_from((None, None, "a", "b")),
+        agent=AGENTS,
         lease=st.sampled_from((None, 2, 20)),
     )
     def claim(self, which: int, agent: str | None, lease: int | None) -> tuple[str, int]:
         expected = self.model.claim(agent, None if lease is None else lease * 1000)
         claim = self.registries[which].claim(worker="w", agent=agent, lease_sec=lease)
-        if expected is None or claim is None:
-            assert claim is None and expected is None
+        assert [(job.job_id, job.attempt) for job in expected] == ([(claim.job_id, claim.attempt)] if claim else [])
+        return (claim.job_id, claim.attempt) if claim else ("none", 0)
+
+    @rule(target=claims, which=CONNECTIONS, job_id=jobs, lease=st.sampled_from((None, 2, 20)))
+    def claim_named(self, which: int, job_id: str, lease: int | None) -> tuple[str, int]:
+        done = self._check_same_outcome(
+            lambda: self.model.claim_named(job_id, None if lease is None else lease * 1000),
+            lambda: self.registries[which].claim(worker="w", job_id=job_id, lease_sec=lease),
+        )
+        if done is None:
             return "none", 0
-        assert (claim.job_id, claim.attempt) == (expected.job_id, expected.attempt)
-        return claim.job_id, claim.attempt
+        assert done[0].attempt == done[1].attempt
+        return job_id, done[1].attempt
+
+    @rule(
+        target=claims,
+        which=CONNECTIONS,
+        worker=st.sampled_from(WORKERS),
+        reports=st.lists(st.tuples(claims, REPORTS), max_size=4),
+        count=st.integers(0, 3),
+        agent=AGENTS,
+        lease=st.sampled_from((2, 20)),
+        announce=st.booleans(),
+    )
+    def work_batch(
+        self,
+        which: int,
+        worker: str,
+        reports: list[tuple[tuple[str, int], str]],
+        count: int,
+        agent: str | None,
+        lease: int,
+        announce: bool,
+    ) -> Any:
+        """A worker reports several jobs, some of which it has lost, and claims more."""
+        events = tuple(
+            NewEvent(job_id=job_id, event=report, attempt=attempt)  # type: ignore[arg-type]
+            for (job_id, attempt), report in reports
+            if report in ("progress", "permission_required", "completed")
+        )
+        returns = tuple(
+            GiveBack(
+                job_id=job_id,
+                attempt=attempt,
+                reason=report,
+                delay_sec=7 if report == "delay" else 0,
+                counts="try" in report,
+                limit=1 if report == "last try" else 3,
+            )
+            for (job_id, attempt), report in reports
+            if report in ("back", "delay", "try", "last try")
+        )
+        renewals = tuple(claim for claim, report in reports if report == "renew")
+        refused, returned = self._predict_reports(events, returns, renewals, lease * 1000)
+        expected = self.model.claim(agent, lease * 1000, count) if count else []
+        for job in expected:
+            job.made_by[job.attempt] = worker
+            if announce:
+                self.model.publish(job.job_id, "started", job.attempt)
+        result = self.registries[which].work_batch(
+            WorkBatch(
+                worker_id=worker,
+                worker=worker,
+                events=events,
+                give_back=returns,
+                renew=renewals,
+                claim=count,
+                agent=agent,
+                lease_sec=lease,
+                announce=announce,
+            )
+        )
+        assert [(claim.job_id, claim.attempt) for claim in result.claims] == [
+            (job.job_id, job.attempt) for job in expected
+        ]
+        assert {key: type(error).__name__ for key, error in result.refused.items()} == refused
+        assert result.returned == returned
+        return multiple(*((claim.job_id, claim.attempt) for claim in result.claims))
+
+    def _predict_reports(
+        self,
+        events: tuple[NewEvent, ...],
+        returns: tuple[GiveBack, ...],
+        renewals: tuple[tuple[str, int], ...],
+        lease_ms: int,
+    ) -> tuple[dict[tuple[str, int], str], dict[tuple[str, int], str]]:
+        """Apply what a worker reports to the model; return what is refused, and what becomes of the returns."""
+        refused: dict[tuple[str, int], str] = {}
+        returned: dict[tuple[str, int], str] = {}
+        for event in events:
+            try:
+                self.model.publish(event.job_id, str(event.event), event.attempt)
+            except Refused as refusal:
+                refused.setdefault((event.job_id, event.attempt or 0), refusal.args[0])
+        for back in returns:
+            key = (back.job_id, back.attempt)
+            try:
+                delay_ms = round(back.delay_sec * 1000)
+                returned[key] = self.model.give_back(*key, delay_ms=delay_ms, counts=back.counts, limit=back.limit)
+            except Refused as refusal:
+                refused.setdefault(key, refusal.args[0])
+        for key in renewals:
+            try:
+                self.model.renew(*key, lease_ms)
+            except Refused as refusal:
+                refused.setdefault(key, refusal.args[0])
+        return refused, returned
 
     @rule(which=CONNECTIONS, claim=claims, lease=st.integers(1, 30))
     def renew(self, which: int, claim: tuple[str, int], lease: int) -> None:
@@ -103,10 +227,11 @@ class RegistryMachine(RuleBasedStateMachine):
             lambda: self.registries[which].renew(claim[0], attempt=claim[1], lease_sec=lease),
         )
 
-    @rule(which=CONNECTIONS, claim=claims)
-    def release(self, which: int, claim: tuple[str, int]) -> None:
+    @rule(which=CONNECTIONS, claim=claims, delay=st.sampled_from((0, 0, 7)))
+    def release(self, which: int, claim: tuple[str, int], delay: int) -> None:
         self._check_same_outcome(
-            lambda: self.model.release(*claim), lambda: self.registries[which].release(claim[0], attempt=claim[1])
+            lambda: self.model.release(*claim, delay * 1000),
+            lambda: self.registries[which].release(claim[0], attempt=claim[1], delay_sec=delay),
         )
 
     @rule(target=payloads, which=CONNECTIONS, claim=claims, kind=KINDS)
@@ -187,8 +312,15 @@ class RegistryMachine(RuleBasedStateMachine):
             assert found.keys() == self.model.jobs.keys()
             for job_id, expected in self.model.jobs.items():
                 job = found[job_id]
-                shown = (job.status.value, job.last_seq, job.strikes)
-                assert shown == (expected.status, len(expected.events), expected.strikes)
+                shown = (job.status.value, job.last_seq, job.strikes, job.attempt)
+                if expected.status in ("completed", "error"):
+                    expected.attempt = expected.attempts[-1]  # an end without a claim begins an attempt, too
+                assert shown == (expected.status, len(expected.events), expected.strikes, expected.attempt)
+                assert job.not_before == (
+                    expected.not_before and datetime.fromtimestamp(expected.not_before / 1000, UTC)
+                )
+                held = {attempt.attempt: attempt.worker_id for attempt in registry.attempts(job_id)}
+                assert held == expected.made_by
         self._compare_events()
 
     def _compare_events(self) -> None:
