@@ -41,6 +41,14 @@ def complete_job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
     ]
 
 
+def complete_jobs_and_events(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return what ``publish`` may begin with: a job, or an event of the job that the environment names."""
+    from .claimed_job import job_of_environment
+
+    events = [] if job_of_environment() is None else [(event, "event") for event in complete_events(incomplete)]
+    return events + complete_job_ids(ctx, incomplete)
+
+
 def complete_statuses(incomplete: str) -> list[str]:
     """Return the statuses that start with what was typed."""
     from jobdb.model import JobStatus

@@ -14,10 +14,10 @@ import typer
 from jobdb.errors import InvalidInput
 
 from .claimed_job import JOB_ID_VARIABLE, job_of_environment, resolve_attempt
-from .completion import complete_events
+from .completion import complete_events, complete_jobs_and_events
 from .context import open_registry
 from .output import flush, print_line, print_payload
-from .parameters import Attempt, ClaimedJobId, Data, Deliver, Detail, PayloadAsJson, TicketFile
+from .parameters import Attempt, Data, Deliver, Detail, PayloadAsJson, TicketFile
 
 if TYPE_CHECKING:
     from jobdb.model import Event
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
 def publish(
     ctx: typer.Context,
-    job: ClaimedJobId = None,
+    job: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[JOB]",
+            help="The job's id. Default: $JOBDB_JOB_ID.",
+            autocompletion=complete_jobs_and_events,
+            show_default=False,
+        ),
+    ] = None,
     event: Annotated[
         str | None,
         typer.Argument(

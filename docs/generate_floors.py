@@ -23,13 +23,12 @@ _WIDTH, _HEIGHT, _COLUMN, _RISE, _MARGIN = 118, 36, 144, 84, 150
 _COLUMNS = {
     **dict.fromkeys(("schema", "engines", "registry", "mqtt", "cli"), 2.0),
     **dict.fromkeys(("model", "core", "crypto"), 1.0),
-    **dict.fromkeys(("system", "work"), 3.0),
+    **dict.fromkeys(("system", "operations", "doctor"), 3.0),
     "errors": 0.0,
-    "legacy": 0.6,
-    "doctor": 3.2,
+    "legacy": 0.2,
+    "work": 1.1,
     "filesystem": 3.3,
     "urls": 4.0,
-    "operations": 4.0,
     "ui": 4.4,
 }
 """Where a package is drawn on its floor, so that no arrow crosses a box."""

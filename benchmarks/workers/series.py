@@ -39,7 +39,7 @@ class Plan:
 
 
 FULL = Plan("full", 2000, 5, 20.0, 2.0, 100, 200, 3)
-QUICK = Plan("quick", 200, 2, 2.0, 1.0, 20, 24, 1)
+QUICK = Plan("quick", 200, 2, 2.0, 2.0, 20, 24, 1)
 
 
 def available(names: Iterable[str]) -> tuple[list[str], dict[str, str]]:

@@ -4,13 +4,14 @@
 SELECT count(*), min(lease_until_ms) FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now;
 
--- doctor_overdue: running jobs past their limits.
+-- doctor_overdue: running jobs that reap would end: past their limits, and protected by no live lease or open question.
+-- An expired lease is a finding of its own: reap gives such a job back first.
 SELECT count(*)
 FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
                      ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
-      WHERE status = 'running') AS running
+      WHERE status = 'running' AND (lease_until_ms IS NULL OR lease_until_ms > :now)) AS running
 WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
-   OR (idle_timeout_sec > 0
+   OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL AND COALESCE(last_event, '') <> 'permission_required'
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now);
 
 -- doctor_overdue_imports: overdue jobs that were imported, and whose agents may not know this database.
@@ -19,7 +20,7 @@ FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN cr
                      ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
       WHERE status = 'running' AND attempt = 0 AND EXISTS (SELECT 1 FROM imports WHERE imports.job = jobs.id)) AS running
 WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
-   OR (idle_timeout_sec > 0
+   OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL AND COALESCE(last_event, '') <> 'permission_required'
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now);
 
 -- doctor_stuck_jobs: silent running jobs that neither a lease nor a limit will ever end, and the id of one.

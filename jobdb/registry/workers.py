@@ -203,7 +203,7 @@ def _checked_batch(batch: object) -> WorkBatch:
     if not isinstance(batch, model.WorkBatch):
         raise InvalidInput(f"a batch must be a WorkBatch, not {type(batch).__name__}")
     events = []
-    for event in batch.events:
+    for event in arguments.items("events", batch.events, of="NewEvent"):
         if not isinstance(event, model.NewEvent) or event.attempt is None:
             raise InvalidInput(f"a worker's event must be a NewEvent with an attempt, not {arguments.shown(event)}")
         events.append(checked_event(event.job_id, event.event, event.detail, event.data, event.attempt))

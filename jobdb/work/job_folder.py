@@ -149,8 +149,8 @@ class JobFolders:
         Raises:
             StorageFailed: it cannot be created; the message says why.
         """
-        path = f"{self._folder()}/{_digest(job_id)}-{attempt}"
-        made = AttemptFolder(path, self._make(path))
+        name = f"{_digest(job_id)}-{attempt}"
+        made = AttemptFolder(*self._make(name))
         try:
             _write(made.prompt, prompt)
             _write(made.context, context)
@@ -158,7 +158,7 @@ class JobFolders:
             os.chmod(made.events, 0o600)  # the umask may have removed the owner's permissions
         except OSError as problem:
             made.remove()
-            raise _not_writable(path, problem) from problem
+            raise _not_writable(made.path, problem) from problem
         except BaseException:
             made.remove()
             raise
@@ -185,9 +185,13 @@ class JobFolders:
         return removed
 
     def close(self) -> None:
-        """Stop holding the folders above; attempts keep their own."""
+        """Stop holding the folders above, and remove the registry's if nobody needs it; attempts keep their own."""
         with self._lock:
-            for hold in self._held.values():
+            for path, hold in self._held.items():
+                with suppress(OSError):
+                    if os.path.basename(path) == folder_name(self._registry_id):
+                        fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no other worker has it
+                        os.rmdir(path)
                 os.close(hold)
             self._held.clear()
 
@@ -208,9 +212,10 @@ class JobFolders:
             self._held[path] = _open_folder(path)
             fcntl.flock(self._held[path], fcntl.LOCK_SH | fcntl.LOCK_NB)
 
-    def _make(self, path: str) -> int:
-        """Make an attempt's folder and return a descriptor that holds it."""
+    def _make(self, name: str) -> tuple[str, int]:
+        """Make an attempt's folder; return its path and a descriptor that holds it."""
         while True:
+            path = f"{self._folder()}/{name}"
             try:
                 os.mkdir(path, 0o700)
             except FileExistsError:
@@ -219,6 +224,8 @@ class JobFolders:
                         f"the folder {path} of an earlier attempt cannot be removed", advice="remove it yourself"
                     ) from None
                 continue
+            except FileNotFoundError:  # another worker ended just now and removed the folder above
+                continue
             except OSError as problem:
                 raise _not_writable(path, problem) from problem
             with suppress(FileNotFoundError):  # a worker that started just now took it for stale: make it again
@@ -226,7 +233,7 @@ class JobFolders:
                 hold = _open_folder(path)
                 fcntl.flock(hold, fcntl.LOCK_SH)
                 if _is_at(hold, path):
-                    return hold
+                    return path, hold
                 os.close(hold)
 
 
@@ -241,12 +248,7 @@ def _registry_folder(registry_id: str, environ: Mapping[str, str] | None) -> str
 def _private_folder(path: str, *, allow_readers: bool = False) -> str:
     """Create a folder of mode 0700, or check that an existing one is private; return its path."""
     try:
-        try:
-            os.mkdir(path, 0o700)
-            os.chmod(path, 0o700)
-        except FileExistsError:
-            pass
-        info = os.lstat(path)
+        info = _make_folder(path)
     except OSError as problem:
         raise StorageFailed(
             f"the runtime folder {path} cannot be created: {problem.strerror}",
@@ -267,6 +269,19 @@ def _private_folder(path: str, *, allow_readers: bool = False) -> str:
         f"the runtime folder {path} {fault}, so no job can be run in it",
         advice="remove it or make it private (chmod 700), or set JOBDB_RUNTIME_DIR to a folder of your own",
     )
+
+
+def _make_folder(path: str) -> os.stat_result:
+    """Create a folder if there is none; return what it is."""
+    while True:
+        made = False
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            made = True
+        with suppress(FileNotFoundError):  # another worker, which was the last, has removed it: create it again
+            if made:
+                os.chmod(path, 0o700)  # the umask may have removed the owner's permissions
+            return os.lstat(path)
 
 
 def _open_folder(path: str) -> int:

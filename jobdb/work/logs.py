@@ -30,6 +30,7 @@ _PIECE_BYTES = 4 << 20
 _BLOCK_BYTES = 1 << 16
 _SETTLE_SEC = 0.01
 _MAX_TRIES = 100
+_MAX_NOTE_BYTES = 80
 _note = re.compile(rb"\n\[jobdb: ([0-9]{1,19}) bytes of output are missing here\]\n")
 
 
@@ -170,7 +171,7 @@ class LogReader:
         """
         old = self._window
         same = _common_prefix(old, content)
-        note = next((one for one in _note.finditer(content) if one.start() <= same < one.end()), None)
+        note = _note_at(content, same)
         if note is None:  # another file, or not written by a keeper
             return content[same:]
         place = start + note.start()
@@ -182,6 +183,16 @@ class LogReader:
         if first <= seen:
             return content[note.end() + seen - first :]
         return b"\n[jobdb: %d bytes of output are missing here]\n" % (first - seen) + content[note.end() :]
+
+
+def _note_at(content: bytes, place: int) -> re.Match[bytes] | None:
+    """Return the note that includes a place; output before it may look like a note, too, and share its line feed."""
+    found = _note.search(content, max(0, place - _MAX_NOTE_BYTES))
+    while found is not None and found.start() <= place:
+        if place < found.end():
+            return found
+        found = _note.search(content, found.start() + 1)
+    return None
 
 
 def last_lines(path: str, *, lines: int, max_bytes: int) -> bytes:

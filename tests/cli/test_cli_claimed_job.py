@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sqlite3
 import subprocess
 import sys
-from io import StringIO
 from typing import Any
 
 import pytest
-from jobdb.cli.watch_screen import View
-from rich.console import Console, ConsoleDimensions
 
 SHELL_COMMAND = shlex.join([sys.executable, "-m", "jobdb.cli"])
 
@@ -186,63 +182,15 @@ def test_hints_of_an_exported_claim_use_it(cli: Any) -> None:
     assert "next: jobdb publish started" in written and "export JOBDB_JOB_ID=" in written
 
 
-def test_a_released_job_is_not_ready_before_its_delay(cli: Any) -> None:
-    job = cli.register("--max-attempts", "3")
-    cli("claim")
-    cli("release", job, "--attempt", "1", "--delay", "3000", "--reason", "the model is overloaded")
-    record = cli("show", job, "--json").json
-    assert (record["status"], record["detail"], record["strikes"]) == ("pending", "the model is overloaded", 0)
-    assert record["not_before"] > record["updated_at"]
-    assert cli("claim", code=1).out == ""
-    assert "is not due before" in cli("claim", "--job", job, code=1).err
-    assert "ready: " in cli("show", job).out and "(in 4" in cli("show", job).out
-    shown = cli.run_in_terminal("show", job)
-    assert f"in 49m: jobdb claim --job {job}" in shown or f"in 50m: jobdb claim --job {job}" in shown
-    assert "READY" in cli.run_in_terminal("list")
-    view = View(ConsoleDimensions(100, 24))
-    view.handle_keys("f")
-    with cli.open_registry() as registry:
-        view.refresh(registry)
-    shown_view = StringIO()
-    screen = Console(width=100, height=24, file=shown_view)
-    screen.print(view.draw())
-    assert re.search(f"{job}.* ready in 49m: the model is overloaded", shown_view.getvalue())
-    for wrong in (("--delay", "-1"), ("--delay", "x"), ("--delay", "nan"), ("--delay", "inf")):
-        cli("release", job, "--attempt", "1", *wrong, code=2)
-
-
-def test_a_job_has_as_many_tries_as_it_was_registered_with(cli: Any) -> None:
-    job = cli.register("--max-attempts", "2")
-    assert cli("show", job, "--json").json["max_attempts"] == 2
-    assert "tries: 0 of 2 used up\n" in cli("show", job).out
-    cli("claim", "--lease-sec", "0.001")
-    assert cli("claim", "--lease-sec", "0.001", "--json").json["strikes"] == 1, "claim returns what has expired"
-    assert "tries: 1 of 2 used up\n" in cli("show", job).out
-    assert "1/2" in cli.run_in_terminal("list") and "TRIES" in cli.run_in_terminal("list")
-    assert cli("reap", "--strike-limit", "9").out.split("\t")[:2] == [job, "ended"], "its own number counts"
-    for wrong in ("0", "-1", "x", "1000001"):
-        cli("register", "-a", "a", "p", "--max-attempts", wrong, code=2)
-    assert cli("show", cli.register(), "--json").json["max_attempts"] is None
-
-
-def test_fail_is_final_even_with_tries_left(cli: Any) -> None:
-    job = cli.register("--max-attempts", "5")
-    cli("claim")
-    cli("fail", job, "--attempt", "1")
-    assert cli("show", job, "--json").json["status"] == "error"
-
-
-def test_the_limits_shown_are_those_that_can_end_the_job(cli: Any) -> None:
-    job = cli.register("--idle-timeout-sec", "60")
-    assert "limits: 3600 s in all, 60 s without a sign of life\n" in cli("show", job).out
-    cli("claim")
-    assert "60 s without a sign of life (not under its live lease)\n" in cli("show", job).out
-    unleased = cli.register("--idle-timeout-sec", "60")
-    cli("claim", "--lease-sec", "0")
-    assert "60 s without a sign of life\n" in cli("show", unleased).out
-    cli("publish", unleased, "permission_required")
-    assert "60 s without a sign of life (not while it waits for permission)\n" in cli("show", unleased).out
-
-
-def test_jobs_are_registered_without_an_idle_limit(cli: Any) -> None:
-    assert cli("show", cli.register(), "--json").json["idle_timeout_sec"] == 0
+def test_a_ticket_names_the_job_whatever_the_environment_says(cli: Any) -> None:
+    mine = cli.register()
+    other = cli.register("--broker-host", "127.0.0.1", "--broker-port", "1")
+    for job in (mine, other):
+        cli("claim", "--job", job)
+    cli("ticket", other, "--output", "t")
+    env = claimed_environment(mine, 7)
+    published = cli("publish", "--ticket", "t", "progress", "--no-deliver", "--json", env=env).json
+    assert (published["job_id"], published["data"]["attempt"]) == (other, 1)
+    for wrong in ((), (other, "progress"), ("progress", "--attempt", "1")):
+        assert "a ticket determines" in cli("publish", "--ticket", "t", *wrong, env=env, code=2).err
+    assert cli("show", mine, "--json").json["last_seq"] == 0

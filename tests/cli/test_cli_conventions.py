@@ -124,6 +124,12 @@ def test_the_shell_completes_job_ids_and_events(cli: Any) -> None:
     assert complete(cli, "jobdb show my", JOBDB_URL="sqlite:///elsewhere.db") == []
 
 
+def test_the_first_argument_of_publish_completes_to_events_too(cli: Any) -> None:
+    job = cli.register("--job-id", "progress-report")
+    assert complete(cli, "jobdb publish prog") == [job]
+    assert complete(cli, "jobdb publish prog", JOBDB_JOB_ID=job) == ["progress", job]
+
+
 def complete(cli: Any, words: str, **env: str) -> list[str]:
     """Return the completions that bash would offer for the last word."""
     asked = {"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

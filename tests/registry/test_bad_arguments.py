@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobdb import Broker, InvalidInput, JobdbError, NewEvent, NewJob, Registry
+from jobdb import Broker, GiveBack, InvalidInput, JobdbError, NewEvent, NewJob, Registry, WorkBatch
 from jobdb.registry.tokens import Tokens
 from tests.support.keys import vault
+from tests.support.worker_records import worker_info
 
 HUGE = 10**5000  # Python refuses to write it out
 VAULT = vault()
@@ -67,6 +68,56 @@ def new_job(registry: Registry, **fields: Any) -> Any:
     return registry.register_many([NewJob(**{"agent": "a", "prompt": "p", **fields})])
 
 
+def batch(registry: Registry, **fields: Any) -> Any:
+    return registry.work_batch(WorkBatch(**{"worker_id": "w1", "worker": "w", "claim": 1, "agent": "nobody", **fields}))
+
+
+def give_back(registry: Registry, **fields: Any) -> Any:
+    back = GiveBack(**{"job_id": "claimed", "attempt": 1, "reason": "", **fields})
+    return batch(registry, give_back=(back,))
+
+
+WORKER: dict[str, list[Any]] = {
+    "worker_id": [*BAD_NAME, "x" * 65],
+    "name": BAD_NAME,
+    "agent": optional(BAD_NAME),
+    "host": BAD_NAME,
+    "machine": [*BAD_TEXT, "x" * 65],
+    "boot_id": [*BAD_TEXT, "x" * 65],
+    "pid_namespace": [*BAD_TEXT, "x" * 65],
+    "pid": [*BAD_INT, None],
+    "pid_started": [*BAD_INT, None],
+    "slots": [*BAD_INT, None, 0],
+    "log_dir": optional([*BAD_TEXT, "", "x" * 5000]),
+    "lease_sec": [*BAD_SEC, None, 0, math.inf],
+}
+KEYS = [*BAD_LIST, None, ["j"], [("j",)], [("j", 1, 2)], [["j", 1]], [("a b", 1)], [("j", "1")], [("j", True)], [None]]
+BATCH: dict[str, list[Any]] = {
+    "worker_id": [*BAD_NAME, "x" * 65],
+    "events": [*BAD_LIST, None, ["progress"], [NewEvent(job_id="j", event="progress")],  # type: ignore[arg-type]
+               [NewEvent(job_id="a b", event="progress", attempt=1)], [None]],  # type: ignore[arg-type]
+    "give_back": [*BAD_LIST, None, [("claimed", 1)], [None]],
+    "renew": KEYS,
+    "claim": [*BAD_INT, None],
+    "worker": BAD_NAME,
+    "agent": optional(BAD_NAME),
+    "agent_session": optional(BAD_NAME),
+    "lease_sec": [*BAD_SEC, None, 0, math.inf],
+    "announce": [None, 0, 1, "yes"],
+    "log_dir": optional([*BAD_TEXT, "", "x" * 5000]),
+    "heartbeat": [None, 0, 1, "yes"],
+}  # fmt: skip
+GIVE_BACK: dict[str, list[Any]] = {
+    "job_id": BAD_ID,
+    "attempt": [*BAD_INT, None],
+    "reason": [*BAD_TEXT, "x" * 65_537],
+    "delay_sec": [*BAD_SEC, None, math.inf],
+    "counts": [None, 0, 1, "yes"],
+    "limit": [*BAD_INT, None, 0],
+    "data": [[], [("a", 1)], "", "{}", b"{}", 0, 5, False, True, 1.5, None],
+}
+
+
 Verb = Callable[[Registry, Any], Any]
 REGISTER: dict[str, list[Any]] = {
     "agent": BAD_NAME,
@@ -80,6 +131,7 @@ REGISTER: dict[str, list[Any]] = {
     "broker_password": [*optional(NO_TEXT), "", "\0", "\ud800"],
     "timeout_sec": [*BAD_INT, None, -1],
     "idle_timeout_sec": [*BAD_INT, None, -1],
+    "max_attempts": [*BAD_INT, 0, -1, 10**7],
     "expected_artifacts": [*BAD_LIST, ["a", 5], [None], [["a"]], ["/etc/passwd"], ["../x"], ["a/../b"], [""], ["a\0"],
                            [b"a"], [("a", "b")]],
     "extra": [*BAD_OBJECT, {"a": 10**6000}],
@@ -130,10 +182,31 @@ VERBS: dict[str, tuple[Verb, list[Any]]] = {
     "claim lease_sec": (lambda r, v: r.claim(worker="w", lease_sec=v), [*BAD_SEC, 0, math.inf]),
     "claim wait_sec": (lambda r, v: r.claim(worker="w", wait_sec=v), [*BAD_SEC, None, math.inf]),
     "renew": (lambda r, v: r.renew(v, attempt=1), BAD_ID),
-    "renew attempt": (lambda r, v: r.renew("claimed", attempt=v), [*BAD_INT, None]),
+    "renew attempt": (lambda r, v: r.renew("claimed", attempt=v), BAD_INT),
     "renew lease_sec": (lambda r, v: r.renew("claimed", attempt=1, lease_sec=v), [*BAD_SEC, None, 0, math.inf]),
     "release": (lambda r, v: r.release(v, attempt=1), BAD_ID),
-    "release attempt": (lambda r, v: r.release("claimed", attempt=v), [*BAD_INT, None]),
+    "release attempt": (lambda r, v: r.release("claimed", attempt=v), BAD_INT),
+    "release delay_sec": (lambda r, v: r.release("claimed", attempt=1, delay_sec=v), [*BAD_SEC, None, math.inf]),
+    "release reason": (lambda r, v: r.release("claimed", attempt=1, reason=v), optional([*BAD_TEXT, "x" * 65_537])),
+    "work_batch": (lambda r, v: r.work_batch(v), [*BAD_OBJECT, None, {"worker_id": "w1"}, ["w1"]]),
+    **{f"work_batch {name}": (lambda r, v, name=name: batch(r, **{name: v}), bad) for name, bad in BATCH.items()},
+    **{
+        f"work_batch give_back {name}": (lambda r, v, name=name: give_back(r, **{name: v}), bad)
+        for name, bad in GIVE_BACK.items()
+    },
+    "claim_states": (lambda r, v: r.claim_states(v), KEYS),
+    "add_worker": (lambda r, v: r.add_worker(v), [*BAD_OBJECT, None]),
+    **{
+        f"add_worker {name}": (lambda r, v, name=name: r.add_worker(worker_info(**{"worker_id": "w1", name: v})), bad)
+        for name, bad in WORKER.items()
+    },
+    "remove_worker": (lambda r, v: r.remove_worker(v), [*BAD_NAME, "x" * 65]),
+    "attempts": (lambda r, v: r.attempts(v), BAD_ID),
+    "return_jobs_of_dead_workers": (lambda r, v: r.return_jobs_of_dead_workers(v), [*BAD_OBJECT, None]),
+    "return_jobs_of_dead_workers dead": (
+        lambda r, v: r.return_jobs_of_dead_workers(worker_info("w1"), dead=v),
+        [*BAD_LIST, None, [5], [None], [""], ["x" * 65]],
+    ),
     "reap strike_limit": (lambda r, v: r.reap(strike_limit=v), [*BAD_INT, None, 0]),
     "reap limit": (lambda r, v: r.reap(limit=v), [*BAD_INT, None, 0]),
     "publish": (lambda r, v: r.publish(v, "progress"), BAD_ID),
@@ -240,7 +313,16 @@ def state(registry: Registry) -> list[Any]:
     """Return everything that a verb could have written."""
     jobs = [job.as_dict() for job in registry.all_jobs()]
     of_each = [(registry.events(job["job_id"]), registry.tokens.list(job["job_id"])) for job in jobs]
-    return [jobs, of_each, registry.subscriptions(), registry.refusals(), registry.verdict_counts()]
+    attempts = [registry.attempts(job["job_id"]) for job in jobs]
+    return [
+        jobs,
+        of_each,
+        attempts,
+        registry.workers(),
+        registry.subscriptions(),
+        registry.refusals(),
+        registry.verdict_counts(),
+    ]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -11,7 +11,7 @@ def worker_info(worker_id: str, **fields: Any) -> WorkerInfo:
     """Describe a worker of host1's current boot, with other values where ``fields`` has some."""
     described: dict[str, Any] = {
         "worker_id": worker_id,
-        "name": f"host1:{worker_id}",
+        "name": "host1:4711",
         "agent": None,
         "host": "host1",
         "machine": "machine1",

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,21 @@ def test_what_a_killed_worker_left_is_removed_when_its_jobs_processes_are_gone(r
     assert folders.remove_stale() == 1
 
 
+def test_the_registrys_folder_is_removed_with_the_last_worker(runtime: Path) -> None:
+    one, other = JobFolders(REGISTRY), JobFolders(REGISTRY)
+    for folders in (one, other):
+        assert folders.remove_stale() == 0
+    one.close()
+    assert (runtime / REGISTRY).exists()
+    made = other.create("job", 1, prompt="", context="{}")
+    other.close()
+    assert os.path.exists(made.prompt)
+    made.remove()
+    assert other.remove_stale() == 0
+    other.close()
+    assert not (runtime / REGISTRY).exists() and runtime.exists()
+
+
 def test_lock_files_are_removed_when_they_are_free_and_old(runtime: Path) -> None:
     folders = JobFolders(REGISTRY)
     paths = [Path(folders.lock_path(job)) for job in ("fresh", "old", "held")]
@@ -216,16 +232,20 @@ def test_a_folder_is_not_taken_for_stale_while_it_is_made(runtime: Path) -> None
 
     def start_over() -> None:
         while not stop.is_set():
-            JobFolders(REGISTRY).remove_stale()
+            other = JobFolders(REGISTRY)
+            other.remove_stale()
+            other.close()
 
-    thread = threading.Thread(target=start_over)
-    thread.start()
-    try:
-        folders = JobFolders(REGISTRY)
-        for attempt in range(100):
-            made = folders.create("job", attempt, prompt="do it", context="{}")
-            assert os.path.exists(made.prompt) and os.path.exists(made.events)
-            made.remove()
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(start_over)
+        try:
+            folders = JobFolders(REGISTRY)
+            for attempt in range(100):
+                made = folders.create("job", attempt, prompt="do it", context="{}")
+                assert os.path.exists(made.prompt) and os.path.exists(made.events)
+                made.remove()
+                folders.close()
+        finally:
+            stop.set()
+        ended.result()
+    assert not (runtime / REGISTRY).exists()

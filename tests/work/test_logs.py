@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import jobdb.work.logs
 from jobdb.errors import StorageFailed
 from jobdb.urls import parse_url
+from jobdb.work.keeper.capped_log import CappedLog
 from jobdb.work.logs import LogReader, default_log_folder, last_lines, make_log_folder
 
 NOTE = re.compile(rb"\n\[jobdb: ([0-9]+) bytes of output are missing here\]\n")
@@ -32,24 +33,23 @@ class KeeperLog:
     def __init__(self, path: Path, *, first_part: int, renames: bool) -> None:
         self.path, self.first_part, self.renames = path, first_part, renames
         self.output = b""
-        self.has_dropped = False
+        self.missing = 0
         path.write_bytes(b"")
 
     def append(self, output: bytes) -> None:
         """Write output behind what is there; once something was dropped, the next `drop` writes it."""
         self.output += output
-        if not self.has_dropped:
+        if not self.missing:
             with open(self.path, "ab") as file:
                 file.write(output)
 
     def drop(self, kept: int) -> None:
         """Keep the first part and the last bytes only."""
-        missing = len(self.output) - self.first_part - kept
-        if missing <= 0:
+        self.missing = max(self.missing, len(self.output) - self.first_part - kept)
+        if not self.missing:
             return
-        self.has_dropped = True
-        tail = self.output[len(self.output) - kept :]
-        content = self.output[: self.first_part] + b"\n[jobdb: %d bytes of output are missing here]\n" % missing + tail
+        note = b"\n[jobdb: %d bytes of output are missing here]\n" % self.missing
+        content = self.output[: self.first_part] + note + self.output[self.first_part + self.missing :]
         if self.renames:
             self.path.with_suffix(".new").write_bytes(content)
             os.replace(self.path.with_suffix(".new"), self.path)
@@ -105,12 +105,45 @@ def test_output_is_read_once(
                 log.drop(step)
             else:
                 shown += b"".join(reader.read())
-        if log.has_dropped:
+        if log.missing:
             log.drop(60)  # the keeper's last writing, at the end of the attempt
         shown += b"".join(reader.read())
     # Output that looks like the keeper's note, and is exactly where the note comes, cannot be told from it.
     assume(not NOTE.match(log.output, first_part))
     gaps(shown, log.output)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.one_of(st.integers(1, 400), st.sampled_from(["read", "write the last part"])), max_size=60),
+    max_bytes=st.sampled_from([0, 100, 1000, 3000]),
+    before=st.sampled_from([b"", b"of an earlier run\n" * 20]),
+)
+def test_the_logs_of_the_keeper_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[int | str], max_bytes: int, before: bytes
+) -> None:
+    monkeypatch.setattr(jobdb.work.logs, "_SETTLE_SEC", 0)
+    path = tmp_path / "1.log"
+    path.write_bytes(before)
+    log = CappedLog(os.fsencode(path), max_bytes)
+    output, shown, number = before, b"", 0
+    with LogReader(str(path)) as reader:
+        for step in steps:
+            if isinstance(step, int):
+                number += 1
+                lines = b"".join(b"line %d %d\n" % (number, each) for each in range(step // 10)) + b"x" * (step % 10)
+                output += lines
+                log.write(lines)
+            elif step == "read":
+                shown += b"".join(reader.read())
+            else:
+                log.write_last_part(0.0)
+        log.close()
+        shown += b"".join(reader.read())
+    if max_bytes > len(before) + 200:
+        gaps(shown, output)
+    else:  # there was no room for a last part
+        assert output.startswith(shown[: len(before)])
 
 
 @pytest.mark.parametrize("renames", [False, True])

@@ -21,7 +21,11 @@ class LineBuffer:
         """How many bytes of the current line were dropped, since it is too long."""
 
     def feed(self, piece: bytes) -> bytes:
-        """Return the lines that the piece completes, each with its newline; empty if there are none."""
+        """Return the lines that the piece completes, each with its newline; empty if there are none.
+
+        Args:
+            piece: at most `MAX_LINE_BYTES`.
+        """
         if b"\n" not in piece:
             self._extend(piece)
             return b""
