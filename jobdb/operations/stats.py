@@ -24,6 +24,7 @@ class StatsStatements(StatementSet):
     stats_by_day: Statement
     stats_durations: Statement
     stats_events: Statement
+    stats_open_questions: Statement
 
 
 STATS = StatsStatements(Path(__file__).with_name("stats.sql"))
@@ -72,6 +73,7 @@ class Stats:
         refusals: how often each verdict was given, and when it was last given.
         events: the number of stored events.
         outbox: the number of events that wait for the broker.
+        open_questions: the number of questions that wait for an answer.
     """
 
     taken_at: str
@@ -83,6 +85,7 @@ class Stats:
     refusals: dict[str, VerdictTotal]
     events: int
     outbox: int
+    open_questions: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values under the stable names of ``jobdb stats --json``."""
@@ -97,6 +100,7 @@ class Stats:
             "refused_last_at": {verdict: total.last_at for verdict, total in self.refusals.items()},
             "events": self.events,
             "outbox": self.outbox,
+            "open_questions": self.open_questions,
         }
 
 
@@ -147,6 +151,7 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
             },
             events=_count(tx.one(STATS.stats_events)),
             outbox=_count(tx.one(OUTBOX.count_outbox)),
+            open_questions=_count(tx.one(STATS.stats_open_questions)),
         )
 
 
@@ -202,6 +207,7 @@ def prometheus(stats: Stats) -> str:
     )
     family("jobdb_events", "gauge", "Events recorded and kept.", [({}, stats.events)])
     family("jobdb_outbox_events", "gauge", "Events that wait for the broker.", [({}, stats.outbox)])
+    family("jobdb_open_questions", "gauge", "Questions that wait for an answer.", [({}, stats.open_questions)])
     family(
         "jobdb_refusals_total",
         "counter",

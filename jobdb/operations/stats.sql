@@ -13,3 +13,7 @@ WHERE finished_ms >= :since AND started_ms IS NOT NULL GROUP BY agent ORDER BY a
 
 -- stats_events: the number of stored events.
 SELECT count(*) FROM events;
+
+-- stats_open_questions: the number of questions that can be answered.
+SELECT count(*) FROM questions AS q JOIN jobs AS j ON j.id = q.job
+WHERE q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt;

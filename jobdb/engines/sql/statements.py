@@ -79,6 +79,7 @@ class QuestionStatements(StatementSet):
 
     question: Statement
     open_questions_of_job: Statement
+    unanswered_questions: Statement
     questions_of_job: Statement
     open_questions: Statement
     all_questions: Statement
