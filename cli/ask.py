@@ -17,6 +17,7 @@ import typer
 from jobdb.errors import AlreadyAnswered, IllegalTransition, InvalidInput, StaleAttempt, TimedOut
 
 from . import output
+from .answerer import user_at_host
 from .claimed_job import resolve_attempt, resolve_job
 from .completion import complete_job_ids
 from .context import open_registry
@@ -305,16 +306,3 @@ def answer(
         output.print_json(answered.as_dict())
     else:
         print_note(f"answered question {answered.key} of job {answered.job_id} with {answered.answer!r:.60}")
-
-
-def user_at_host() -> str:
-    """Return who answers: this process's user, by name if it has one, and this host."""
-    import os
-    import pwd
-    import socket
-
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"[:256]

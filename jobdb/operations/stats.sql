@@ -15,5 +15,5 @@ WHERE finished_ms >= :since AND started_ms IS NOT NULL GROUP BY agent ORDER BY a
 SELECT count(*) FROM events;
 
 -- stats_open_questions: the number of questions that can be answered.
-SELECT count(*) FROM questions AS q JOIN jobs AS j ON j.id = q.job
-WHERE q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt;
+SELECT count(*) FROM questions AS q CROSS JOIN jobs AS j
+WHERE j.id = q.job AND q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt;

@@ -121,6 +121,7 @@ class Dispatcher:
     def _use_database(self) -> None:
         """Ask and write what is due."""
         self._check_claims()
+        self._stop_silent()
         if self._reaper is not None and not self.is_draining and self._clock() >= self._reaper.due_at:
             for transition in self._reaper.reap(self._clock()):
                 self._report(transition)
@@ -129,7 +130,7 @@ class Dispatcher:
     def _next_round(self) -> float:
         """Return when the next round is due unless somebody wakes us."""
         times = [slot.next_check() for slot in self._slots.values()]
-        database = [self._heartbeat_at]
+        database = [self._heartbeat_at, *(slot.idle_at for slot in self._slots.values())]
         if self._drain_until is not None:
             times += [max(self._drain_until, self._patience_end(slot)) for slot in self._slots.values()]
             if any(slot.stop is None for slot in self._slots.values()):
@@ -197,6 +198,19 @@ class Dispatcher:
             stop = slot.overdue(now)
             if stop is not None:
                 self._stop(slot, stop)
+
+    def _stop_silent(self) -> None:
+        """Stop what is past its idle limit, unless the database knows of a later sign of life or an open question.
+
+        An agent that asks with ``jobdb ask``, or publishes through the library, does not use its channel.
+        """
+        now = self._clock()
+        for slot in [slot for slot in self._slots.values() if slot.is_silent(now)]:
+            silent_sec = self._registry.engine.silent_sec(slot.key[0])
+            if silent_sec is not None and silent_sec >= slot.claim.job.idle_timeout_sec:
+                self._stop(slot, slot.idle_stop())
+            else:
+                slot.note_sign(now - (silent_sec or 0.0))
 
     def drain(self, reason: str = DRAIN_REASON) -> None:
         """Claim nothing more; what runs may run for ``drain_sec``, then it is stopped and given back."""

@@ -18,7 +18,8 @@ CREATE TABLE questions (
     CHECK ((answer IS NULL) = (answered_by IS NULL) AND (answer IS NULL) = (answered_ms IS NULL))
 ) STRICT;
 
-CREATE INDEX questions_open ON questions (job) WHERE answer IS NULL;
+CREATE INDEX questions_open ON questions (id) WHERE answer IS NULL;
+CREATE INDEX questions_of_job ON questions (job, id);
 
 CREATE VIEW v_questions AS
 SELECT j.job_id, q.key, q.attempt, j.agent, j.status AS job_status, q.text, q.choices, q.answer, q.message,

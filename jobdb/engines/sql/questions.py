@@ -168,6 +168,18 @@ class QuestionVerbs(VerbGroup):
         return found.question()
 
     @verb
+    def silent_sec(self, job_id: str) -> float | None:
+        """Return for how long a job has been silent, in seconds: since its claim, last event or last answer.
+
+        None while it has an open question, and if there is no such job.
+        """
+        with self.store.read() as tx:
+            row = tx.one(QUESTIONS.silence, job_id=job_id)
+            if row is None or row[0]:
+                return None
+            return max(0, tx.now_ms - int(row[1])) / 1000
+
+    @verb
     def questions(self, *, job_id: str | None, open_only: bool, after: int, limit: int) -> list[Question]:
         """Return a page of questions, the oldest first: those of a job, the open ones, or all."""
         with self.store.read() as tx:

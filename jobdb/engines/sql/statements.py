@@ -87,6 +87,7 @@ class QuestionStatements(StatementSet):
     ask_again: Statement
     answer_question: Statement
     acknowledge_answer: Statement
+    silence: Statement
 
 
 class LeaseStatements(StatementSet):
