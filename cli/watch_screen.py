@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from jobdb.registry import Registry
 
 _STATUS_ORDER = [JobStatus.RUNNING, JobStatus.PENDING, JobStatus.ERROR, JobStatus.COMPLETED, JobStatus.CANCELLED]
-_KEY_HELP = "↑↓ select · Enter open · a allow · d deny · f status · / agent · q quit"
+_KEY_HELP = "↑↓ select · Enter open · f status · / agent · q quit"
+_ANSWER_KEY_HELP = "a allow · d deny · Enter open · f status · / agent · q quit"
 _ESCAPE = "\x1b"
 _KEY_PATTERN = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])|.", re.DOTALL)
 _KEY_NAMES = {
@@ -259,7 +260,9 @@ class View:
         lines += [Text("")] * max(0, page - drawn)
         lines += refusals
         more = f"{first + 1}–{min(first + page, len(now.jobs))} of {len(now.jobs)} · " if now.jobs else ""
-        prompt = f"agent: {sanitize(self.agent)}▏ Enter" if self.filter_active else more + self._filter() + _KEY_HELP
+        asks = any(job.questions for job in now.jobs if job.job_id == self._selected)
+        keys = _ANSWER_KEY_HELP if asks else _KEY_HELP
+        prompt = f"agent: {sanitize(self.agent)}▏ Enter" if self.filter_active else more + self._filter() + keys
         lines.append(self._foot(prompt))
         return Group(*lines)
 
@@ -338,7 +341,7 @@ class View:
         for event in events[max(0, end - self._event_rows()) : end]:
             table.add_row(str(event.seq), sanitize(event.timestamp), event.event.value, Text(sanitize(event.detail)))
         asked = [_question_line(question) for question in questions]
-        foot = self._foot("↑↓ older, newer · a allow · d deny · Esc back · q quit")
+        foot = self._foot("↑↓ older, newer · " + ("a allow · d deny · " if questions else "") + "Esc back · q quit")
         return Group(head, *asked, Text(""), prompt, Text(""), table, Text(""), foot)
 
 

@@ -25,5 +25,7 @@ CREATE VIEW v_questions AS
 SELECT j.job_id, q.key, q.attempt, j.agent, j.status AS job_status, q.text, q.choices, q.answer, q.message,
        q.answered_by,
        utc_time(q.asked_ms) AS asked_at,
-       utc_time(q.answered_ms) AS answered_at
+       utc_time(q.answered_ms) AS answered_at,
+       q.seq,
+       CASE WHEN q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt THEN 1 ELSE 0 END AS is_open
 FROM questions AS q JOIN jobs AS j ON j.id = q.job;
