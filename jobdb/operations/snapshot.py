@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..engines.statements import Statement, StatementSet
-from ..model import JobStatus, Refusal, Verdict
+from ..model import JobStatus, Refusal, Verdict, WorkerRecord
 from ..registry import Registry
 
 
@@ -109,6 +109,7 @@ class Snapshot:
         refusals: the latest refusals.
         verdicts: how often each verdict was given.
         outbox: the number of events that wait for the broker.
+        workers: the recorded workers, the longest running first.
     """
 
     taken_ms: int
@@ -117,6 +118,7 @@ class Snapshot:
     refusals: tuple[Refusal, ...]
     verdicts: dict[Verdict, int]
     outbox: int
+    workers: tuple[WorkerRecord, ...] = ()
 
 
 def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent: str | None = None) -> Snapshot:
@@ -150,6 +152,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
         refusals=tuple(registry.refusals(limit=_MAX_REFUSALS)),
         verdicts=registry.verdict_counts(),
         outbox=waiting,
+        workers=tuple(registry.workers()),
     )
 
 

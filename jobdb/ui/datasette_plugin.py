@@ -24,13 +24,22 @@ DATABASE = "jobs"
 _DAYS_SHOWN = 14
 _QUERIES = Path(__file__).parent / "datasette_plugin.sql"
 _FACETS = {"v_jobs": ["status", "agent"], "v_events": ["event"], "v_refusals": ["verdict"], "v_verdicts": ["verdict"]}
-_SORT_COLUMNS = {"v_jobs": "created_at", "v_events": "recorded_at", "v_refusals": "number", "v_verdicts": "last_at"}
+_SORT_COLUMNS = {
+    "v_jobs": "created_at",
+    "v_events": "recorded_at",
+    "v_refusals": "number",
+    "v_verdicts": "last_at",
+    "v_workers": "heartbeat_at",
+    "v_attempts": "started_at",
+}
 _DESCRIPTIONS = {
     "v_jobs": "Every job. Click an id for its page.",
     "v_events": "Events of all jobs, newest first.",
     "v_subscriptions": "The last event that each subscriber has accepted, per job.",
     "v_refusals": "Authentic events that were refused.",
     "v_verdicts": "How often each verdict was given.",
+    "v_workers": "The workers that jobdb runs, and when they were last heard of.",
+    "v_attempts": "Attempts of these workers, with the paths of their logs.",
 }
 
 

@@ -14,6 +14,9 @@ from .outcomes import Stop, StopCause
 if TYPE_CHECKING:
     from ..model import Claim
 
+SIGN_SLACK_SEC = 1.0
+"""How much later the last sign of life may be than the last one that was heard of: a keeper reports one a second."""
+
 Key = tuple[str, int]
 """A job id and an attempt."""
 
@@ -76,7 +79,7 @@ class Slot:
         job = self.claim.job
         if 0 < job.timeout_sec <= now - self.started_at:
             return Stop(StopCause.TIMEOUT, f"timed out: running for more than {job.timeout_sec} s")
-        if 0 < job.idle_timeout_sec <= now - self._sign_at and not self._question_is_open:
+        if 0 < job.idle_timeout_sec <= now - self._sign_at - SIGN_SLACK_SEC and not self._question_is_open:
             return Stop(StopCause.IDLE, f"idle: no sign of life for more than {job.idle_timeout_sec} s")
         return None
 
@@ -87,5 +90,5 @@ class Slot:
         if self.stop is None and job.timeout_sec > 0:
             times.append(self.started_at + job.timeout_sec)
         if self.stop is None and job.idle_timeout_sec > 0 and not self._question_is_open:
-            times.append(self._sign_at + job.idle_timeout_sec)
+            times.append(self._sign_at + job.idle_timeout_sec + SIGN_SLACK_SEC)
         return min(times, default=float("inf"))
