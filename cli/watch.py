@@ -39,10 +39,10 @@ def watch(
 ) -> None:
     """Watch the registry live in the terminal.
 
-    Shows the number of jobs by status, running jobs with their times and limits (those with an open question come
-    first), and refused events. Keys: arrow keys select a job, Enter opens it, Esc goes back, a and d answer its only
-    open question with allow or deny (y confirms), f selects the next status, / filters by agent (Enter ends the
-    input), q quits. Works over ssh and needs a terminal of 80x24 or more.
+    Shows the number of jobs by status, the workers of 'jobdb work' with their busy slots, running jobs with their times
+    and limits (those with an open question come first), and refused events. Keys: arrow keys select a job, Enter
+    opens it, Esc goes back, a and d answer its only open question with allow or deny (y confirms), f selects the next
+    status, / filters by agent (Enter ends the input), q quits. Works over ssh and needs a terminal of 80x24 or more.
 
     \b
     Example:

@@ -247,7 +247,7 @@ class View:
         for row, job in enumerate(now.jobs[first : first + page], start=first):
             selected = row == self._selected_row
             table.add_row(*_cells(job, selected=selected, tried=tried), style="reverse" if selected else "")
-        lines: list[RenderableType] = [self._counts(now), Text(""), table]
+        lines: list[RenderableType] = [self._counts(now), _workers(now), table]
         if not now.jobs:
             lines.append(
                 Text(
@@ -349,6 +349,19 @@ def _question_line(question: Question) -> Text:
     choices = f" ({', '.join(question.choices)})" if question.choices else ""
     line = sanitize(f"asks {question.key}: {question.text}{choices}")
     return Text(line, PERMISSION_STYLE, no_wrap=True, overflow="ellipsis")
+
+
+def _workers(now: Snapshot) -> Text:
+    """Return who works, each with its busy slots; a worker that was not heard of for longer than its lease in red."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for record in now.workers:
+        info = record.info
+        silent_sec = now.taken_ms / 1000 - record.heartbeat_at.timestamp()
+        silence, style = (
+            (f" silent {format_duration(silent_sec)}", "red") if silent_sec > info.lease_sec else ("", "dim")
+        )
+        text.append(f"{sanitize(info.name)} {len(record.running)}/{info.slots}{silence}  ", style)
+    return text
 
 
 def _cells(job: WatchedJob, *, selected: bool, tried: bool) -> list[Text]:

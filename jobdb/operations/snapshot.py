@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..engines.statements import Statement, StatementSet
-from ..model import JobStatus, Question, Refusal, Verdict
+from ..model import JobStatus, Question, Refusal, Verdict, WorkerRecord
 from ..registry import Registry
 
 
@@ -117,6 +117,7 @@ class Snapshot:
         refusals: the latest refusals.
         verdicts: how often each verdict was given.
         outbox: the number of events that wait for the broker.
+        workers: the recorded workers, the longest running first.
         open_questions: the number of questions that can be answered, of all jobs; counted up to 10,000.
     """
 
@@ -126,6 +127,7 @@ class Snapshot:
     refusals: tuple[Refusal, ...]
     verdicts: dict[Verdict, int]
     outbox: int
+    workers: tuple[WorkerRecord, ...] = ()
     open_questions: int = 0
 
 
@@ -170,6 +172,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
         refusals=tuple(registry.refusals(limit=_MAX_REFUSALS)),
         verdicts=registry.verdict_counts(),
         outbox=waiting,
+        workers=tuple(registry.workers()),
         open_questions=len(asked),
     )
 

@@ -29,6 +29,8 @@ _SORT_COLUMNS = {
     "v_events": "recorded_at",
     "v_refusals": "number",
     "v_verdicts": "last_at",
+    "v_workers": "heartbeat_at",
+    "v_attempts": "started_at",
     "v_questions": "asked_at",
 }
 _DESCRIPTIONS = {
@@ -37,8 +39,8 @@ _DESCRIPTIONS = {
     "v_subscriptions": "The last event that each subscriber has accepted, per job.",
     "v_refusals": "Authentic events that were refused.",
     "v_verdicts": "How often each verdict was given.",
-    "v_workers": "The workers that run jobs.",
-    "v_attempts": "The attempts of such workers, and where their logs are.",
+    "v_workers": "The workers that jobdb runs, and when they were last heard of.",
+    "v_attempts": "Attempts of these workers, with the paths of their logs.",
     "v_questions": "What agents have asked, and the answers.",
 }
 

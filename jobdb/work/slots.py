@@ -14,6 +14,9 @@ from .outcomes import Stop, StopCause
 if TYPE_CHECKING:
     from ..model import Claim
 
+SIGN_SLACK_SEC = 1.0
+"""How much later the last sign of life may be than the last one that was heard of: a keeper reports one a second."""
+
 Key = tuple[str, int]
 """A job id and an attempt."""
 
@@ -76,7 +79,7 @@ class Slot:
         idle_sec = self.claim.job.idle_timeout_sec
         if self.stop is not None or idle_sec <= 0 or self._question_is_open:
             return float("inf")
-        return self._sign_at + idle_sec
+        return self._sign_at + idle_sec + SIGN_SLACK_SEC
 
     def idle_stop(self) -> Stop:
         """Return why a silent attempt is stopped."""

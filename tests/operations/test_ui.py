@@ -16,9 +16,11 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+from jobdb.schema import VIEWS
 
 from jobdb.model.times import now_ms
 from tests.support.requirements import on_linux, require, require_module, require_root
+from tests.support.worker_records import worker_info
 from tests.support.workspace import Workspace
 
 PROMPT = "<script>document.title = 'stolen'</script> sort\nten problems"
@@ -89,13 +91,15 @@ class Site:
 @pytest.fixture
 def site(workspace: Workspace) -> Iterator[Site]:
     require_module("datasette", "jobdb[ui]")
-    from jobdb.model import Broker
+    from jobdb.model import Broker, WorkBatch
 
     with workspace.registry() as registry:
         first = registry.register(
             job_id="first", agent="codex", prompt=PROMPT, broker=Broker("127.0.0.1"), broker_password=PASSWORD
         )
-        registry.claim(job_id=first.job_id, worker="w")
+        registry.add_worker(worker_info("w1"))
+        (claim,) = registry.work_batch(WorkBatch(worker_id="w1", worker="w", claim=1, log_dir="/logs")).claims
+        assert claim.job_id == first.job_id
         registry.publish("first", "progress", detail="<b>step</b> 1", attempt=1)
         registry.ask("first", "answered <i>", key="answered", attempt=1)
         registry.answer("first", "deny", by="ann", key="answered")
@@ -131,8 +135,10 @@ def test_pages(site: Site) -> None:
         "permission_required",
         "permission_required",
     ]
-    for page in ("/jobs", "/jobs/v_events", "/jobs/v_subscriptions", "/jobs/v_refusals", "/jobs/v_verdicts"):
+    for page in ("/jobs", *(f"/jobs/{view}" for view in VIEWS)):
         assert site.get(page).status == 200
+    assert [(row["job_id"], row["log"]) for row in site.rows("/jobs/v_attempts")] == [("first", "/logs/first/1.log")]
+    assert [(row["worker_id"], row["running"]) for row in site.rows("/jobs/v_workers")] == [("w1", 1)]
     for page, title in (("/jobs/durations", "durations"), ("/jobs/subscribers_behind", "subscribers behind")):
         assert f"<title>{title}</title>" in site.get(page).text
     job = site.get("/jobs/job?job_id=first").text
