@@ -20,29 +20,36 @@ The file is one JSON object, so that an agent that is tried again can go on wher
           "last_event": {"seq": 7, "event": "progress", "timestamp": "2026-06-19T09:33:00Z", "detail": "step 3"},
           "log_tail": "the last lines\n"  null if there is no log on this host
         }
+      ],
+      "questions": [                      the last hundred, oldest first, as 'jobdb questions --all --json' prints them
+        {"key": "delete-build", "text": "May I delete build/?", "answer": "deny", "message": "keep it", ...}
       ]
     }
 
-Fields may be added. Details are cut at 1,000 characters, tails at 40 lines or 4,096 bytes. Events are looked for among
-the job's last 1,000: ``last_event`` is null if there is none of the attempt.
+Fields may be added. Details, questions and messages are cut at 1,000 characters, tails at 40 lines or 4,096 bytes.
+Events are looked for among the job's last 1,000: ``last_event`` is null if there is none of the attempt.
 """
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .logs import last_lines
 
 if TYPE_CHECKING:
-    from ..model import Attempt, Event, Job
+    from collections.abc import Iterable
+
+    from ..model import Attempt, Event, Job, Question
     from ..registry import Registry
 
 SCHEMA_VERSION = 1
 MAX_ATTEMPTS = 10
 MAX_EVENTS = 1000
 MAX_DETAIL_CHARS = 1000
+MAX_QUESTIONS = 100
 MAX_TAIL_LINES = 40
 MAX_TAIL_BYTES = 4096
 
@@ -51,7 +58,7 @@ def build_context(registry: Registry, job: Job) -> str:
     """Return the text of an attempt's context file.
 
     Args:
-        registry: the registry; read only if there were earlier attempts.
+        registry: the registry; read only if there were events or earlier attempts.
         job: the job as it was claimed; its ``attempt`` is the one that begins.
 
     Raises:
@@ -78,7 +85,26 @@ def describe_context(registry: Registry, job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "reason": _cut(reason) if isinstance(reason, str) else None,
         "earlier_attempts": earlier,
+        "questions": [_describe_question(question) for question in _last_questions(registry, job)],
     }
+
+
+def _last_questions(registry: Registry, job: Job) -> Iterable[Question]:
+    """Return the last questions of a job, with their answers."""
+    found: deque[Question] = deque(maxlen=MAX_QUESTIONS)
+    after = 0
+    while job.last_seq:  # else nothing can have been asked
+        page = registry.questions(job_id=job.job_id, open_only=False, after=after, limit=MAX_QUESTIONS)
+        found.extend(page)
+        if len(page) < MAX_QUESTIONS:
+            break
+        after = page[-1].number
+    return found
+
+
+def _describe_question(question: Question) -> dict[str, Any]:
+    described = question.as_dict()
+    return {**described, "text": _cut(question.text), "message": _cut(question.message)}
 
 
 def _last_events(registry: Registry, job: Job) -> dict[int, Event]:

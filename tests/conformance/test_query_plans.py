@@ -125,7 +125,13 @@ HOT = {
     "silence": {"job_id": "job79"},
 }
 
-SORTED = {("postgresql", name) for name in ("outbox_page_of_job", "jobs_of_worker", "running_attempts")}
+SORTED = {
+    ("postgresql", name)
+    for name in (
+        *("outbox_page_of_job", "jobs_of_worker", "running_attempts"),
+        *("open_questions_of_job", "unanswered_questions", "questions_of_job"),
+    )
+}
 """Where PostgreSQL sorts the handful of rows that the statistics promise, or the running jobs, read by an index."""
 
 
