@@ -13,7 +13,6 @@ import pytest
 
 from jobdb import EventKind, JobStatus, Registry
 from jobdb.work import CommandRunner
-from jobdb.work.context import describe_context
 from jobdb.work.transitions import Ended, Stopping
 from tests.support.keys import MASTER_KEY
 from tests.support.waiting import wait_until
@@ -100,22 +99,11 @@ def test_the_next_attempt_finds_the_answer(registry: Registry, start_worker: Sta
     start_worker(shell(tmp_path)).wait_for(Ended)
     assert registry.get("asking").status is JobStatus.COMPLETED and (tmp_path / "deleted").exists()
     first, second = (json.loads((tmp_path / f"context.{attempt}").read_text("utf-8")) for attempt in (1, 2))
-    assert first["questions"] == []
-    (question,) = second["questions"]
-    assert (question["key"], question["answer"], question["message"]) == ("build", "allow", "it is old")
+    assert first["answers"] == []
+    (answer,) = second["answers"]
+    assert (answer["key"], answer["answer"], answer["message"]) == ("build", "allow", "it is old")
     asked = [event for event in registry.events("asking") if event.event is EventKind.PERMISSION_REQUIRED]
     assert len(asked) == 1
-
-
-def test_the_context_is_bounded(registry: Registry) -> None:
-    register(registry, "job", "")
-    for number in range(150):
-        registry.ask("job", "x" * 5000, key=f"k{number}", choices=[])
-    registry.answer("job", "y" * 5000, by="ann", key="k149", message="z" * 5000)
-    found = describe_context(registry, registry.get("job"))["questions"]
-    assert len(found) == 100 and found[-1]["key"] == "k149"
-    assert all(len(question[name]) <= 1000 for question in found for name in ("text", "message"))
-    assert len(found[-1]["answer"]) == 5000  # an answer that is cut is another answer
 
 
 def test_an_agent_without_a_key_is_not_allowed(
