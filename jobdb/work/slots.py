@@ -12,6 +12,8 @@ from ..model import EventKind
 from .outcomes import Stop, StopCause
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..model import Claim
 
 SIGN_SLACK_SEC = 1.0
@@ -62,28 +64,12 @@ class Slot:
 
     def note_sign(self, now: float) -> None:
         """Note a sign of life: output, or a line on the channel."""
-        self._sign_at = now
+        self._sign_at = max(self._sign_at, now)
 
     def note_event(self, kind: EventKind, now: float) -> None:
         """Note an event: a sign of life; while the last one is a question, the idle time stands still."""
         self._sign_at = now
         self._question_is_open = kind is EventKind.PERMISSION_REQUIRED
-
-    def is_silent(self, now: float) -> bool:
-        """Return True if there was no sign of life for the whole idle limit, as far as this worker has seen."""
-        return now >= self.idle_at
-
-    @property
-    def idle_at(self) -> float:
-        """When the idle limit is over; never, if there is none, or while the last event is a question."""
-        idle_sec = self.claim.job.idle_timeout_sec
-        if self.stop is not None or idle_sec <= 0 or self._question_is_open:
-            return float("inf")
-        return self._sign_at + idle_sec + SIGN_SLACK_SEC
-
-    def idle_stop(self) -> Stop:
-        """Return why a silent attempt is stopped."""
-        return Stop(StopCause.IDLE, f"idle: no sign of life for more than {self.claim.job.idle_timeout_sec} s")
 
     def overdue(self, now: float) -> Stop | None:
         """Return why the attempt must be stopped now, if a time is up that was not up before.
@@ -100,6 +86,13 @@ class Slot:
             return Stop(StopCause.TIMEOUT, f"timed out: running for more than {job.timeout_sec} s")
         return None
 
+    def idle_at(self) -> float:
+        """Return when the attempt has been silent for too long, as far as its worker has heard."""
+        job = self.claim.job
+        if job.idle_timeout_sec <= 0 or self.stop is not None or self._question_is_open:
+            return float("inf")
+        return self._sign_at + job.idle_timeout_sec + SIGN_SLACK_SEC
+
     def next_check(self) -> float:
         """Return when `overdue` may next return something, or the lease is to be renewed."""
         times = [self.deadline, self.renew_at] if self.holds_claim else []
@@ -107,3 +100,17 @@ class Slot:
         if self.stop is None and job.timeout_sec > 0:
             times.append(self.started_at + job.timeout_sec)
         return min(times, default=float("inf"))
+
+
+def due_renewals(slots: Iterable[Slot], now: float, lease_sec: float) -> tuple[Key, ...]:
+    """Return the claims to renew: if one is due, also those that soon will be.
+
+    Args:
+        slots: the slots.
+        now: the time.
+        lease_sec: the length of the leases, in seconds.
+    """
+    held = [slot for slot in slots if slot.holds_claim]
+    if all(now < slot.renew_at for slot in held):
+        return ()
+    return tuple(slot.key for slot in held if slot.renew_at <= now + lease_sec / 12)

@@ -363,7 +363,7 @@ def test_an_answered_question_protects_from_the_idle_limit_no_longer(registry, c
     clock.advance(3000)
     registry.answer(job_id, "allow", by="ann")
     clock.advance(9)
-    assert registry.reap() == []
+    assert registry.reap() == [] and registry.engine.silent_sec(job_id) == 9
     clock.advance(2)  # the agent is dead, or it would have acknowledged
     assert [reaped.action for reaped in registry.reap()] == ["ended"]
 
@@ -382,7 +382,8 @@ def test_a_permission_without_a_question_still_protects(registry, clock):
     job_id = idle_job(registry)
     registry.publish(job_id, "permission_required", attempt=1)
     clock.advance(3000)
-    assert registry.reap() == []
+    assert registry.reap() == [] and registry.engine.silent_sec(job_id) is None
+    assert registry.engine.silent_sec("nobody") is None
 
 
 def test_the_total_limit_counts_while_a_question_is_open(registry, clock):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from jobdb import Claim, EventKind, GiveBack, IllegalTransition, Job, JobStatus, StaleAttempt, WorkBatch, WorkResult
@@ -81,11 +82,17 @@ class FakeRegistry:
         self.batches: list[WorkBatch] = []
         self.failures: list[Exception | None] = []
         self.during: Callable[[], None] = lambda: None
-        self.answers_lost = 0
+        self.claimed: set[AttemptKey] = set()
+        self.engine = self
+        self.now_ms = 0
 
     def add(self, job_id: str, **fields: Any) -> None:
         """Register a job."""
         self.jobs[job_id] = FakeJob(job_id, fields)
+
+    def claim(self, job_id: str) -> None:
+        """Let the worker claim a job without learning of it."""
+        self._claim(self.jobs[job_id])
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job."""
@@ -94,6 +101,20 @@ class FakeRegistry:
     def take_away(self, job_id: str) -> None:
         """Let another worker take a running job over."""
         self.jobs[job_id].attempt += 1
+
+    def workers(self) -> list[Any]:
+        """Return the one worker, with what it holds."""
+        self._fail()
+        held = tuple(key for key in sorted(self.claimed) if self._state(key) is JobStatus.RUNNING)
+        return [SimpleNamespace(info=SimpleNamespace(worker_id="w1"), running=held)]
+
+    def silent_sec(self, job_id: str) -> float | None:
+        """Return for how long a job has been silent; None while it asks."""
+        fields = self.jobs[job_id].fields
+        if fields.get("last_event") is EventKind.PERMISSION_REQUIRED:
+            return None
+        last_event_at: datetime | None = fields.get("last_event_at")
+        return float("inf") if last_event_at is None else self.now_ms / 1000 - last_event_at.timestamp()
 
     def _fail(self) -> None:
         failure = self.failures.pop(0) if self.failures else None
@@ -155,6 +176,7 @@ class FakeRegistry:
     def _claim(self, job: FakeJob) -> Claim:
         job.status = JobStatus.RUNNING
         job.attempt += 1
+        self.claimed.add((job.job_id, job.attempt))
         record = make_job(job.job_id, attempt=job.attempt, **job.fields)
         return Claim(record, job.attempt, "host1:7", None)
 

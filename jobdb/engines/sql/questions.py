@@ -171,7 +171,7 @@ class QuestionVerbs(VerbGroup):
     def silent_sec(self, job_id: str) -> float | None:
         """Return for how long a job has been silent, in seconds: since its claim, last event or last answer.
 
-        None while it has an open question, and if there is no such job.
+        None while it waits for a person, as in the statement ``overdue_jobs``, and if there is no such job.
         """
         with self.store.read() as tx:
             row = tx.one(QUESTIONS.silence, job_id=job_id)

@@ -53,8 +53,11 @@ WHERE id = :question AND answer IS NULL;
 -- acknowledge_answer: record the event by which the worker acknowledged an answer.
 UPDATE questions SET acknowledged = :seq WHERE id = :question;
 
--- silence: whether a job has an open question, and its last sign of life: the claim, an event or an answer.
-SELECT EXISTS (SELECT 1 FROM questions AS q WHERE q.job = j.id AND q.answer IS NULL AND q.attempt = j.attempt),
+-- silence: whether a job waits for a person, and its last sign of life: the claim, an event or an answer.
+SELECT EXISTS (SELECT 1 FROM questions AS q WHERE q.job = j.id AND q.answer IS NULL AND q.attempt = j.attempt)
+           OR COALESCE(j.last_event, '') = 'permission_required'
+              AND NOT EXISTS (SELECT 1 FROM questions AS q
+                              WHERE q.job = j.id AND q.seq = j.last_seq AND q.answer IS NOT NULL),
        (SELECT max(times.ms)
         FROM (SELECT j.started_ms AS ms UNION ALL SELECT j.last_event_ms UNION ALL SELECT j.created_ms
               UNION ALL SELECT q.answered_ms FROM questions AS q WHERE q.job = j.id) AS times)
