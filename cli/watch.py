@@ -84,11 +84,11 @@ def _run(registry: Registry, view: View, screen: SanitizingConsole) -> None:
                 or (drawn_version != version and age_sec >= _MIN_REFRESH_SEC)
             ):
                 view.size, drawn_version = size, version
-                view.send_answer(registry, by=by)
                 view.refresh(registry)
                 live.update(view.draw(), refresh=True)
                 drawn_at = time.monotonic()
             view.handle_keys(read_keys(_KEY_POLL_SEC))
+            view.send_answer(registry, by=by)
 
 
 @contextmanager

@@ -87,6 +87,7 @@ class View:
         self._detail: _JobDetail | None = None
         self._scroll = 0
         self._proposed: _Answer | None = None
+        self._is_proposal_shown = False
         self._confirmed: _Answer | None = None
         self._notice = ""
 
@@ -94,6 +95,7 @@ class View:
 
     def refresh(self, registry: Registry) -> None:
         """Read the current state. The selected job stays selected wherever it has moved to."""
+        self._is_proposal_shown = True
         current = snapshot(registry, status=self.status, agent=self.agent or None)
         self._snapshot = current
         if self._initial_refusals is None:
@@ -140,7 +142,7 @@ class View:
         elif self._snapshot is not None:
             questions = next((job.questions for job in self._snapshot.jobs if job.job_id == job_id), ())
         if len(questions) == 1 and answer in questions[0].choices:
-            self._proposed = _Answer(questions[0], answer)
+            self._proposed, self._is_proposal_shown = _Answer(questions[0], answer), False
         elif len(questions) == 1:
             choices = ", ".join(questions[0].choices) or "any text"
             self._notice = f"the answer is {choices}: jobdb answer {job_id}/{questions[0].key} ANSWER"
@@ -165,9 +167,9 @@ class View:
                 self._apply_key(_KEY_NAMES[key])
 
     def _confirm(self, key: str) -> None:
-        """Only y confirms; every other key drops the answer."""
+        """Only y confirms, and only what has been shown before, which a pasted "okay" has not; other keys drop it."""
         proposed, self._proposed = self._proposed, None
-        if key == "y":
+        if key == "y" and self._is_proposal_shown:
             self._confirmed = proposed
         elif _KEY_NAMES.get(key) == "quit":
             self.quit_requested = True

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.cli_runner import COMMAND
+from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
 
@@ -176,3 +178,40 @@ def test_following(cli: Any) -> None:
     cli("answer", f"{job}/k1", "deny")
     seen.append(json.loads(following.stdout.readline()))
     assert [(found["key"], found["answer"]) for found in seen] == [("k1", None), ("k2", None), ("k1", "deny")]
+
+
+def test_a_question_survives_the_process_that_asked(cli: Any) -> None:
+    job, agent = claimed(cli)
+    cli.env |= agent
+    asking = ask_in_background(cli, "-", "May I?", "--key", "k", "--wait", "60")
+    asking.kill()
+    assert end_of(asking)[:2] == (-9, "")
+    cli("answer", f"{job}/k", "allow")
+    assert cli("ask", "-", "May I?", "--key", "k", "--wait", "60").out == "allow\n"
+    assert [event["event"] for event in cli("events", job, "--json").json_lines] == ["permission_required", "progress"]
+
+
+def test_of_two_that_wait_both_get_the_answer_and_one_acknowledges_it(cli: Any) -> None:
+    job, agent = claimed(cli)
+    cli.env |= agent
+    cli("ask", "-", "May I?", "--key", "k", code=3)
+    waiting = [cli.start("ask", "-", "May I?", "--key", "k", "--wait", "60") for _ in range(2)]
+    cli("answer", job, "deny")
+    assert [end_of(process)[:2] for process in waiting] == [(1, "deny\n")] * 2
+    assert len(cli("events", job).lines) == 2
+
+
+def test_the_live_view_answers_after_a_confirmation_that_was_seen(cli: Any) -> None:
+    job, agent = claimed(cli)
+    cli("ask", "-", "May I?", "--key", "k", env=agent, code=3)
+    cli.run_in_terminal("watch", keys=("a allow", "okayq"), codes=(0,), columns=120)  # a pasted word
+    assert cli("questions", job, "--json").json["answer"] is None
+    command = [*COMMAND, "watch"]
+    with Terminal(command, env={**cli.env, "TERM": "xterm-256color"}, folder=cli.folder) as terminal:
+        terminal.read_until("a allow")
+        terminal.type("d")
+        terminal.read_until(r"deny\? y: yes")
+        terminal.type("yq")
+        terminal.read_to_end()
+    (question,) = cli("questions", job, "--all", "--json").json_lines
+    assert question["answer"] == "deny" and "@" in question["answered_by"]

@@ -152,7 +152,7 @@ def test_a_question_is_answered_after_a_confirmation(registry: Registry) -> None
     assert sorted(jobs_in(lines)[:2]) == ["asking", "calm"] and "a allow" not in lines[-1]
     render(view, registry, "/calm\r")
     assert "a allow · d deny" in render(view, registry)[-1]
-    for keys in ("an", "aa", "a\x1b", "dj", "d\r"):  # anything but y
+    for keys in ("an", "aa", "a\x1b", "dj", "d\r", "okay"):  # anything but y, and a y before the question is shown
         view.handle_keys(keys)
         view.send_answer(registry, by="ann")
     assert len(registry.questions()) == 1
