@@ -40,7 +40,7 @@ _DESCRIPTIONS = {
     "v_refusals": "Authentic events that were refused.",
     "v_verdicts": "How often each verdict was given.",
     "v_workers": "The workers of jobdb work, and when they were last heard of.",
-    "v_attempts": "Attempts of these workers, with the paths of their logs.",
+    "v_attempts": "The attempts of workers, with the paths of their logs.",
     "v_questions": "What agents have asked, and the answers.",
 }
 

@@ -24,7 +24,7 @@ def run_codex(
             [programs / "codex", "exec", "--skip-git-repo-check", "--ephemeral", "--strict-config", "-"],
             input=prompt,
             cwd=folder,
-            env={**os.environ, "HOME": str(home), "JOBDB_PROCESS_MARK": "registry:job:1"},
+            env={**os.environ, "HOME": str(home), "JOBDB_PROCESS_MARK": "codex-alone:job:1"},
             capture_output=True,
             text=True,
             timeout=120,
@@ -39,7 +39,7 @@ def test_codex_runs_the_commands_of_the_model(clean_environment: Path, tmp_path:
     done, model = run_codex(plan, clean_environment, tmp_path, "write the files\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "both written"
-    assert (tmp_path / "mark.txt").read_text() == "registry:job:1", "what Codex runs has the environment of the job"
+    assert (tmp_path / "mark.txt").read_text() == "codex-alone:job:1", "what Codex runs has the environment of the job"
     assert (tmp_path / "two.txt").read_text() == "two\n"
     assert model.errors == []
     assert [(request.prompt, request.turn) for request in model.requests] == [

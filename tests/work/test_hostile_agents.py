@@ -46,7 +46,8 @@ def start_agent(fleet: Fleet, words: str, attempt: int = 1) -> subprocess.Popen[
         python_module(HOSTILE, fleet.agents),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        env=module_environment(**{MARK_VARIABLE: f"registry:job:{attempt}"}),
+        # Marks are seen by all that runs on this machine: the folder's name is that of no other run's registry.
+        env=module_environment(**{MARK_VARIABLE: f"{fleet.agents}:job:{attempt}"}),
     )
     assert process.stdin is not None
     process.stdin.write(words.encode())

@@ -206,7 +206,7 @@ class Striker:
         if not keepers:
             return False
         keeper = self._rng.choice(keepers)
-        self._fallen[worker] += descendants(table, [keeper.pid])
+        self._fallen[worker] += [keeper, *descendants(table, [keeper.pid])]
         with suppress(ProcessLookupError):
             os.kill(keeper.pid, signal.SIGSTOP)
         return True
