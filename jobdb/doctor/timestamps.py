@@ -1,4 +1,4 @@
-"""The check for times in the future: of leases, overlaps of tokens, jobs and records.
+"""The check for times in the future: of leases, delays, workers, overlaps of tokens, jobs and records.
 
 Called by ``doctor.diagnose``; calls an open registry. Verbs tolerate such times (a lease that began in the future is
 void, limits count from now), but some effects remain: a finished job is pruned late, and an order by time is wrong.
@@ -21,10 +21,15 @@ class TimestampStatements(StatementSet):
     """The statements of ``timestamps.sql``."""
 
     times_job_leases: Statement
+    times_delays: Statement
+    times_workers: Statement
     times_named_leases: Statement
     times_overlaps: Statement
     times_jobs: Statement
     times_fix_job_leases: Statement
+    times_fix_delays: Statement
+    times_fix_workers: Statement
+    times_fix_attempts: Statement
     times_fix_named_leases: Statement
     times_fix_overlaps: Statement
     times_fix_jobs: Statement
@@ -48,6 +53,8 @@ def check_timestamps(report: DoctorReport, registry: Registry, *, fix: bool) -> 
         latest = tx.now_ms + CLOCK_SLACK_MS
         counts = {
             "leases of jobs": _count(tx, TIMES.times_job_leases, latest),
+            "delays of jobs": _count(tx, TIMES.times_delays, latest),
+            "workers": _count(tx, TIMES.times_workers, latest),
             "named leases": _count(tx, TIMES.times_named_leases, latest),
             "overlaps of tokens": _count(tx, TIMES.times_overlaps, latest),
             "jobs": _count(tx, TIMES.times_jobs, latest),
@@ -69,6 +76,9 @@ def _repair(tx: Transaction) -> int:
     """Set every time in the future to now; return the number of changed rows."""
     repairs = (
         TIMES.times_fix_job_leases,
+        TIMES.times_fix_delays,
+        TIMES.times_fix_workers,
+        TIMES.times_fix_attempts,
         TIMES.times_fix_named_leases,
         TIMES.times_fix_overlaps,
         TIMES.times_fix_jobs,

@@ -6,6 +6,14 @@ SELECT count(*) FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms > :latest
   AND lease_until_ms - lease_ms > :latest;
 
+-- times_delays: delays of pending jobs that began in the future.
+SELECT count(*) FROM jobs
+WHERE status = 'pending' AND not_before_ms IS NOT NULL AND not_before_ms > :latest
+  AND not_before_ms - delay_ms > :latest;
+
+-- times_workers: workers that started or were heard of in the future.
+SELECT count(*) FROM workers WHERE started_ms > :latest OR heartbeat_ms > :latest;
+
 -- times_named_leases: named leases that began in the future.
 SELECT count(*) FROM leases WHERE until_ms - COALESCE(lease_ms, 3600000) > :latest;
 
@@ -23,6 +31,20 @@ SELECT (SELECT count(*) FROM jobs WHERE finished_ms > :latest)
 UPDATE jobs SET lease_until_ms = :now, lease_ms = 0
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms > :latest
   AND lease_until_ms - lease_ms > :latest;
+
+-- times_fix_delays: let such delays end now.
+UPDATE jobs SET not_before_ms = NULL, delay_ms = NULL
+WHERE status = 'pending' AND not_before_ms IS NOT NULL AND not_before_ms > :latest
+  AND not_before_ms - delay_ms > :latest;
+
+-- times_fix_workers: set the times of workers to now.
+UPDATE workers
+SET started_ms = CASE WHEN started_ms > :latest THEN :now ELSE started_ms END,
+    heartbeat_ms = CASE WHEN heartbeat_ms > :latest THEN :now ELSE heartbeat_ms END
+WHERE started_ms > :latest OR heartbeat_ms > :latest;
+
+-- times_fix_attempts: set the times of attempts to now.
+UPDATE attempts SET started_ms = :now WHERE started_ms > :latest;
 
 -- times_fix_named_leases: delete such leases.
 DELETE FROM leases WHERE until_ms - COALESCE(lease_ms, 3600000) > :latest;

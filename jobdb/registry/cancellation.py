@@ -11,6 +11,8 @@ from collections.abc import Callable
 from ..system.boot_clock import boottime
 from ..system.interrupt_safe_flag import Flag
 
+_LONGEST_WAIT_SEC = 1.0
+"""After a suspension, a wait has as long to go as before, and the deadline must not wait for that."""
 DEADLINE_REASON = "the lease of the claim ran out before it was renewed"
 
 
@@ -89,7 +91,7 @@ class CancellationToken:
             now = self._clock()
             if now >= end:
                 break
-            self._wake.wait(min(end, self._deadline) - now)
+            self._wake.wait(min(min(end, self._deadline) - now, _LONGEST_WAIT_SEC))
         return self.told
 
     def raise_if_cancelled(self) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_LEASE_SEC = 300.0
 DEFAULT_STRIKE_LIMIT = 3
 _CLOCK_STEP_SEC = 0.001
+_LONGEST_PAUSE_SEC = 1.0
+"""How often to look, at last, while a job is due and cannot be claimed: only a process with the key can end it."""
 _LONGEST_WAIT_SEC = 60.0
 """How often to look although nothing has changed: the clock that says when a job is due may be set ahead."""
 
@@ -75,7 +77,7 @@ class ClaimVerbs(RegistryBase):
         if job_id is not None:
             job_id = arguments.job_id(job_id)
         wait_sec = arguments.seconds("wait_sec", wait_sec)
-        deadline = time.monotonic() + wait_sec
+        deadline, pause_sec = time.monotonic() + wait_sec, _CLOCK_STEP_SEC
         while True:
             seen = self.store.data_version() if wait_sec > 0 else 0
             claim = self.engine.claim(
@@ -86,7 +88,8 @@ class ClaimVerbs(RegistryBase):
                 return claim
             ready_ms = self.engine.next_ready_ms()
             if ready_ms is not None:
-                left = min(left, ready_ms / 1000 + _CLOCK_STEP_SEC)
+                pause_sec = min(2 * pause_sec, _LONGEST_PAUSE_SEC) if ready_ms == 0 else _CLOCK_STEP_SEC
+                left = min(left, ready_ms / 1000 + pause_sec)
             yield WaitForChange(seen, min(left, _LONGEST_WAIT_SEC))
 
     def renew(self, job_id: str, *, attempt: int | None = None, lease_sec: float = DEFAULT_LEASE_SEC) -> Claim:

@@ -38,8 +38,8 @@ _DESCRIPTIONS = {
     "v_subscriptions": "The last event that each subscriber has accepted, per job.",
     "v_refusals": "Authentic events that were refused.",
     "v_verdicts": "How often each verdict was given.",
-    "v_workers": "The workers that jobdb runs, and when they were last heard of.",
-    "v_attempts": "Attempts of these workers, with the paths of their logs.",
+    "v_workers": "The workers of jobdb work, and when they were last heard of.",
+    "v_attempts": "The attempts of workers, with the paths of their logs.",
 }
 
 

@@ -60,7 +60,7 @@ def read_end(ended: Ended, words: FinalWords, artifacts: Artifacts | None) -> Re
         return NotStarted(reason=reason, delay_sec=RETRY_SEC)
     if ended.exit_code == EX_TEMPFAIL:
         detail, data = words.combine(EventKind.ERROR, f"exit code {EX_TEMPFAIL}: try again later", facts)
-        return Deferred(reason=detail, delay_sec=RETRY_SEC, data=data)
+        return Deferred(reason=detail or "try again later", delay_sec=RETRY_SEC, data=data)
     detail, data = words.combine(EventKind.ERROR, f"the command ended with {_how(ended)}", facts)
     return Failed(reason=detail or "the command failed", data=data)
 

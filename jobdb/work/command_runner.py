@@ -119,7 +119,7 @@ class CommandRunner:
         check_command(self._argv, folder=self._workdir, path=os.environ.get("PATH"))
 
     def open(self, context: RunnerContext) -> None:
-        """Start the thread; the keeper server is started with the first job."""
+        """Start the thread and the keeper server."""
         self._context = context
         self._folders = JobFolders(context.registry_id)
         self._folders.remove_stale()
@@ -171,6 +171,8 @@ class CommandRunner:
     # -- the thread
 
     def _run(self) -> None:
+        with suppress(OSError):  # if there is a reason, the first job is told
+            self._server.open()
         while True:
             for ready, _events in self._selector.select(self._timeout()):
                 if ready.data is None:

@@ -11,19 +11,22 @@ follows a suspension begins with the deadlines, before it asks the database anyt
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, assert_never
 
 from ..errors import Busy, InvalidInput, JobdbError, KeyProblem, StorageFailed, SyncFailed, Unavailable, UnknownJob
-from ..model import GiveBack, JobStatus, WorkBatch
+from ..model import GiveBack, JobStatus
 from ..registry.working import lost_reason
 from . import transitions
 from .mailbox import Alive, Finished, Heard, Remark, Running
-from .outbox import Written, key_of
+from .outbox import Written, key_of, make_batch
 from .outcomes import NotStarted, Stop, StopCause, ending
 from .pace import ClaimPace, RetryPace, StatesPace
 from .reaping import Reaper
 from .recorder import Recorder
-from .slots import Slot
+from .silence import note_own_events
+from .slots import Slot, due_renewals
+from .strays import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from .transitions import Transition
 
 NEVER = float("inf")
+LONGEST_HEARTBEAT_SEC = 60.0
 LINGER_SHARE, LONGEST_LINGER_SEC = 0.1, 0.001
 """How long to wait for jobs that end at once: a share of what the transaction took that they can save."""
 DRAIN_REASON = "the worker was stopped"
@@ -84,6 +88,7 @@ class Dispatcher:
         self._states = StatesPace()
         self._retry = RetryPace()
         self._reaper = Reaper(registry, info, settings) if settings.reap else None
+        self._strays = Strays(registry, info.worker_id)
         self._heartbeat_at = float("-inf")
         self._queue_is_empty = False
         self._drain_until: float | None = None
@@ -116,6 +121,8 @@ class Dispatcher:
             except (Busy, Unavailable, StorageFailed) as error:
                 if isinstance(error, SyncFailed):
                     raise
+                if isinstance(error, Unavailable):
+                    self._strays.suspect()
                 pause = self._retry.failed(self._clock())
                 self._report(transitions.Trouble(error=str(error), retry_sec=pause))
             else:
@@ -126,7 +133,9 @@ class Dispatcher:
 
     def _use_database(self) -> None:
         """Ask and write what is due."""
+        self._strays.give_back({*self._slots, *self._records.ended})
         self._check_claims()
+        self._stop_silent()
         if self._reaper is not None and not self.is_draining and self._clock() >= self._reaper.due_at:
             for transition in self._reaper.reap(self._clock()):
                 self._report(transition)
@@ -135,7 +144,7 @@ class Dispatcher:
     def _next_round(self) -> float:
         """Return when the next round is due unless somebody wakes us."""
         times = [slot.next_check() for slot in self._slots.values()]
-        database = [self._heartbeat_at]
+        database = [self._heartbeat_at, *(slot.idle_at() for slot in self._slots.values())]
         if self._drain_until is not None:
             times += [max(self._drain_until, self._patience_end(slot)) for slot in self._slots.values()]
             if any(slot.stop is None for slot in self._slots.values()):
@@ -204,6 +213,16 @@ class Dispatcher:
             if stop is not None:
                 self._stop(slot, stop)
 
+    def _stop_silent(self) -> None:
+        """Stop attempts that have been silent for too long, unless their agents have published on their own."""
+        for slot in list(self._slots.values()):
+            if self._clock() < slot.idle_at():
+                continue
+            note_own_events(self._registry, slot, self._clock)
+            if self._clock() >= slot.idle_at():
+                limit = slot.claim.job.idle_timeout_sec
+                self._stop(slot, Stop(StopCause.IDLE, f"idle: no sign of life for more than {limit} s"))
+
     def drain(self, reason: str = DRAIN_REASON) -> None:
         """Claim nothing more; what runs may run for ``drain_sec``, then it is stopped and given back."""
         if self._drain_until is None:
@@ -252,11 +271,6 @@ class Dispatcher:
             return True
         return self._settings.until_empty and self._queue_is_empty and not self._records.is_waiting
 
-    @property
-    def running(self) -> tuple[Key, ...]:
-        """The attempts that run."""
-        return tuple(self._slots)
-
     # -- the claims
 
     def _asked_about(self) -> list[Key]:
@@ -293,28 +307,15 @@ class Dispatcher:
         written = self._records.next()
         wanted = self._wanted() - self._records.count_postponed(written)
         wanted = wanted if wanted > 0 and now >= self._claims.next_ask() else 0
-        renew = self._renewals(now)
+        renew = due_renewals(self._slots.values(), now, self._settings.lease_sec)
         heartbeat = now >= self._heartbeat_at
         if not (written.events or written.endings or wanted or renew or heartbeat):
             return
         result = self._registry.work_batch(
-            WorkBatch(
-                worker_id=self._info.worker_id,
-                events=written.publications,
-                give_back=written.returns,
-                renew=renew,
-                claim=wanted,
-                worker=self._info.name,
-                agent=self._settings.agent,
-                agent_session=self._settings.agent_session,
-                lease_sec=self._settings.lease_sec,
-                announce=self._settings.announce,
-                log_dir=self._info.log_dir,
-                heartbeat=heartbeat,
-            )
+            make_batch(self._settings, self._info, written=written, renew=renew, claim=wanted, heartbeat=heartbeat)
         )
         if heartbeat:
-            self._heartbeat_at = now + self._settings.lease_sec / 3
+            self._heartbeat_at = now + min(self._settings.lease_sec / 3, LONGEST_HEARTBEAT_SEC)
         if wanted:
             self._claims.asked(now, wanted=wanted, got=len(result.claims))
             self._queue_is_empty = len(result.claims) < wanted
@@ -330,14 +331,6 @@ class Dispatcher:
         for claim in result.claims:
             self._begin(claim, asked_at=now)
 
-    def _renewals(self, now: float) -> tuple[Key, ...]:
-        """Return the claims to renew: if one is due, also those that soon will be."""
-        slots = [slot for slot in self._slots.values() if slot.holds_claim]
-        if all(now < slot.renew_at for slot in slots):
-            return ()
-        soon = now + self._settings.lease_sec / 12
-        return tuple(slot.key for slot in slots if slot.renew_at <= soon)
-
     def _apply_renewals(self, renewed: tuple[Key, ...], result: WorkResult, *, asked_at: float) -> None:
         for key in renewed:
             slot = self._slots[key]
@@ -348,10 +341,7 @@ class Dispatcher:
                 self._runner.extend(key, slot.deadline)
 
     def _apply_events(self, written: Written, result: WorkResult) -> None:
-        counts: dict[Key, int] = {}
-        for event in written.events:
-            counts[key_of(event)] = counts.get(key_of(event), 0) + 1
-        for key, count in counts.items():
+        for key, count in Counter(map(key_of, written.events)).items():
             slot = self._slots.get(key)
             if slot is not None:
                 self._runner.recorded(key, count)
@@ -396,6 +386,11 @@ class Dispatcher:
                 del self._slots[slot.key]
                 self._records.lose(slot, "it did not end after it was stopped; its lease runs out")
         return not self._slots
+
+    def close(self) -> None:
+        """Let another worker reap."""
+        if self._reaper is not None:
+            self._reaper.close()
 
     @property
     def records(self) -> Recorder:

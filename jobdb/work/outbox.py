@@ -12,10 +12,12 @@ from collections.abc import Collection
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..model import GiveBack, NewEvent
+from ..model import GiveBack, NewEvent, WorkBatch
 
 if TYPE_CHECKING:
+    from ..model import WorkerInfo
     from .outcomes import Ending
+    from .settings import WorkerSettings
     from .slots import Key
 
 MOST_EVENTS = 500
@@ -106,6 +108,41 @@ class Outbox:
         self._per_attempt[key] -= 1
         if not self._per_attempt[key]:
             del self._per_attempt[key]
+
+
+def make_batch(
+    settings: WorkerSettings,
+    info: WorkerInfo,
+    *,
+    written: Written,
+    renew: tuple[Key, ...],
+    claim: int,
+    heartbeat: bool,
+) -> WorkBatch:
+    """Return the batch of one round.
+
+    Args:
+        settings: the worker's settings.
+        info: the worker.
+        written: what it writes.
+        renew: the claims that it renews.
+        claim: how many jobs it can take.
+        heartbeat: record that it is alive.
+    """
+    return WorkBatch(
+        worker_id=info.worker_id,
+        events=written.publications,
+        give_back=written.returns,
+        renew=renew,
+        claim=claim,
+        worker=info.name,
+        agent=settings.agent,
+        agent_session=settings.agent_session,
+        lease_sec=settings.lease_sec,
+        announce=settings.announce,
+        log_dir=info.log_dir,
+        heartbeat=heartbeat,
+    )
 
 
 def key_of(record: NewEvent | GiveBack) -> Key:

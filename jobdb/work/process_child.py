@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..registry.cancellation import CancellationToken
 from ..registry.working import Work
 from ..system.boot_clock import boottime
+from ..system.isolated_starts import restore_safe_path
 from .handlers import call_handler
 from .runner import MOST_UNWRITTEN, require_publishable
 
@@ -101,8 +102,9 @@ class ProcessChild:
             self._connection.send((what, value))
 
 
-def run_child(handler: Handler, connection: Connection[Any, Any]) -> None:
-    """Run the child: the target of the process."""
+def run_child(handler: Handler, connection: Connection[Any, Any], safe_path: str | None) -> None:
+    """Run the child: the target of the process, which was started with another ``PYTHONSAFEPATH``."""
+    restore_safe_path(safe_path)
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection.send(("ready", os.getpid()))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
 from ..model import Claim
+from ..system.isolated_starts import isolated_starts
 from .mailbox import Finished, Heard, Running
 from .outcomes import Report, Stop, Stopped, Vanished
 from .process_child import run_child
@@ -186,10 +187,13 @@ class ProcessRunner:
         child = next((each for each in self._children if each.key is None and each.process.is_alive()), None)
         if child is None:
             ours, theirs = self._spawn.Pipe()
-            process = self._spawn.Process(target=run_child, args=(self._handler, theirs), name="jobdb-slot")
-            child = _Child(process, ours)
-            self._children.append(child)
-            process.start()
+            with isolated_starts() as safe_path:
+                process = self._spawn.Process(
+                    target=run_child, args=(self._handler, theirs, safe_path), name="jobdb-slot"
+                )
+                child = _Child(process, ours)
+                self._children.append(child)
+                process.start()
             theirs.close()
         child.key, child.was_stopped = (claim.job_id, claim.attempt), False
         child.claim = claim, deadline

@@ -60,6 +60,10 @@ class Reaper:
                     break
         return list(_transitions(found))
 
+    def close(self) -> None:
+        """Release the lease, if it is held, so that another worker reaps without waiting for its end."""
+        self._registry.engine.release_lease(LEASE_NAME, holder=self._info.worker_id)
+
     def _return_jobs_of_the_dead(self) -> list[model.Reaped]:
         dead = dead_workers(self._registry.workers(), self._info)
         return self._registry.return_jobs_of_dead_workers(self._info, dead=dead)

@@ -86,6 +86,11 @@ class Recorder:
         return bool(self._outbox or self._ended)
 
     @property
+    def ended(self) -> Collection[Key]:
+        """The attempts whose end is not recorded yet."""
+        return self._ended.keys()
+
+    @property
     def is_waiting(self) -> bool:
         """True if a job that was given back with a delay is not due yet."""
         return bool(self._delayed)

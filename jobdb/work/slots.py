@@ -12,6 +12,8 @@ from ..model import EventKind
 from .outcomes import Stop, StopCause
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..model import Claim
 
 SIGN_SLACK_SEC = 1.0
@@ -79,9 +81,24 @@ class Slot:
         job = self.claim.job
         if 0 < job.timeout_sec <= now - self.started_at:
             return Stop(StopCause.TIMEOUT, f"timed out: running for more than {job.timeout_sec} s")
-        if 0 < job.idle_timeout_sec <= now - self._sign_at - SIGN_SLACK_SEC and not self._question_is_open:
-            return Stop(StopCause.IDLE, f"idle: no sign of life for more than {job.idle_timeout_sec} s")
         return None
+
+    def idle_at(self) -> float:
+        """Return when the attempt has been silent for too long, as far as its worker has heard."""
+        job = self.claim.job
+        if job.idle_timeout_sec <= 0 or self.stop is not None or self._question_is_open:
+            return float("inf")
+        return self._sign_at + job.idle_timeout_sec + SIGN_SLACK_SEC
+
+    def note_recorded(self, kind: EventKind | None, at: float) -> None:
+        """Note the job's last recorded event: its agent may have published it on its own.
+
+        Args:
+            kind: its kind; None if there is none.
+            at: when it was recorded, by the worker's clock.
+        """
+        self._sign_at = max(self._sign_at, at)
+        self._question_is_open = kind is EventKind.PERMISSION_REQUIRED
 
     def next_check(self) -> float:
         """Return when `overdue` may next return something, or the lease is to be renewed."""
@@ -89,6 +106,18 @@ class Slot:
         job = self.claim.job
         if self.stop is None and job.timeout_sec > 0:
             times.append(self.started_at + job.timeout_sec)
-        if self.stop is None and job.idle_timeout_sec > 0 and not self._question_is_open:
-            times.append(self._sign_at + job.idle_timeout_sec + SIGN_SLACK_SEC)
         return min(times, default=float("inf"))
+
+
+def due_renewals(slots: Iterable[Slot], now: float, lease_sec: float) -> tuple[Key, ...]:
+    """Return the claims to renew: if one is due, also those that soon will be.
+
+    Args:
+        slots: the slots.
+        now: the time.
+        lease_sec: the length of the leases, in seconds.
+    """
+    held = [slot for slot in slots if slot.holds_claim]
+    if all(now < slot.renew_at for slot in held):
+        return ()
+    return tuple(slot.key for slot in held if slot.renew_at <= now + lease_sec / 12)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     Executor = Literal["threads", "processes"]
 
 LOGGER = logging.getLogger("jobdb.work")
-_LONGEST_WAIT_SEC = 60.0
+_LONGEST_WAIT_SEC = 1.0
+"""After a suspension, a wait has as long to go as before: the deadlines must not wait for that."""
 
 
 class Worker:
@@ -184,6 +185,7 @@ class Worker:
         finally:
             self._runner.close()
             with suppress(JobdbError):
+                dispatcher.close()
                 self._registry.remove_worker(self.worker_id)  # a change: it also ends the watcher's wait
             watcher.stop()
             summary = dispatcher.records.tally.summary(dispatcher.exit_code)

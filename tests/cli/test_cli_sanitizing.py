@@ -26,6 +26,14 @@ HOSTILE_TEXT = (
 )
 LONG_HOSTILE_TEXT = HOSTILE_TEXT + "\nline\x0b\x0c\x85" + "".join(map(chr, [*range(1, 32), *range(0x7F, 0xA0)]))
 
+WORKED = "w" + HOSTILE_TEXT
+HOSTILE_AGENT = [
+    "sh",
+    "-c",
+    'cat; printf "progress %s\\n%s\\n" "$0" "$0" > "$JOBDB_EVENTS"; echo "$0" >&2; exit 1',
+    HOSTILE_TEXT,
+]
+
 # The words after "jobdb" for each command; {evil} is the hostile text, as a person may paste it.
 COMMANDS: dict[str, list[list[str]]] = {
     "register": [
@@ -37,6 +45,25 @@ COMMANDS: dict[str, list[list[str]]] = {
     "events": [["events", "evil"], ["events", "evil", "--json"], ["events", "evil", "--wire"]],
     "wait": [["wait", "evil", "--json"], ["wait", HOSTILE_TEXT]],
     "cancel": [["cancel", "free2", "--reason", HOSTILE_TEXT, "--json"], ["cancel", "evil", "--reason", HOSTILE_TEXT]],
+    "work": [
+        ["work", "--agent", WORKED, "--worker", HOSTILE_TEXT, "--once", "--log-dir", "printed", "--", *HOSTILE_AGENT],
+        ["work", "--agent", WORKED, "--worker", HOSTILE_TEXT, "--once", "--log-dir", "printed", "--", *HOSTILE_AGENT],
+        ["work", "--agent", WORKED, "--once", "--log-dir", "printed", "--json", "--", *HOSTILE_AGENT],
+        [
+            "work",
+            "--agent",
+            WORKED,
+            "--once",
+            "--log-dir",
+            "printed",
+            "--before",
+            f"echo '{HOSTILE_TEXT}'; false",
+            "--",
+            "true",
+        ],
+        ["work", "--agent", WORKED, "--once", "--log-dir", HOSTILE_TEXT, "--workdir", HOSTILE_TEXT, "--", "true"],
+        ["work", "--agent", WORKED, "--once", "--", HOSTILE_TEXT],
+    ],
     "claim": [
         ["claim", "--job", "free", "--worker", HOSTILE_TEXT, "--json"],
         ["claim", "--job", "free5", "--worker", HOSTILE_TEXT, "--export"],
@@ -175,6 +202,8 @@ def hostile_cli(module_cli: Any) -> Any:
         registry.publish("evil", "error", detail=LONG_HOSTILE_TEXT, attempt=1)
         for number in ("", 2, 3, 4, 5):
             registry.register(agent=HOSTILE_TEXT, prompt=LONG_HOSTILE_TEXT, job_id=f"free{number}")
+        for number in range(4):
+            registry.register(agent=WORKED, prompt=LONG_HOSTILE_TEXT, job_id=f"worked{number}", max_attempts=2)
         add_hostile_worker(registry, cli.folder / "logs")
         payloads = [event.payload for event in registry.events("evil")]
     (cli.folder / "payloads").write_text(
@@ -203,6 +232,7 @@ def strip_terminal_codes(written: str) -> str:
     """Return the output on the terminal without colours and cursor movements."""
     assert "\x1b[31mRED" not in written
     written = re.sub(r"\r(?: {40}\r|\d+ of \d+ \w+)", "", written)  # the counter of long work
+    written = re.sub(r"\r(?=\x1b\[(?:2K|\d*A))", "", written)  # to the start of a line that is drawn again
     return re.sub(r"\x1b\[\??[0-9;]*[A-HJKSTfhlm]", "", written).replace("\r\n", "\n")
 
 
@@ -222,7 +252,7 @@ def test_no_hostile_text_reaches_a_terminal(hostile_cli: Any, name: str) -> None
     for number, arguments in enumerate(COMMANDS[name]):
         # A terminal without colours is a terminal too.
         term = "dumb" if number % 2 else "xterm-256color"
-        codes = (0, 1, 2, 3, 5)
+        codes = (0, 1, 2, 3, 5, 126, 127)
         keys = ("Replace it?", "n\n") if arguments == ["restore", "db/saved"] else ("", "")
         written = hostile_cli.run_in_terminal(*arguments, env={"TERM": term}, codes=codes, columns=400, keys=keys)
         if number == 0 and name not in ("relay", "reap", "prune", "migrate", "copy", "ui", "init", "token", "restore"):

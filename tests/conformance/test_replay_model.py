@@ -16,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from jobdb import AttemptRequired
+from tests.support.clocks import DatabaseClock
 from tests.support.databases import ENGINES, PostgresDatabase, SqliteDatabase
 from tests.support.keys import TOKEN
 from tests.support.wire_events import signed
@@ -35,6 +37,8 @@ class Model:
         self.status = "pending"
         self.last = 0
         self.end = None
+        self.leased = False
+        self.expired = False
 
     def verdict(self, seq, kind, attempt, line, subscriber, window, start):
         """Return the verdict that this event must get, and apply it to the model."""
@@ -77,7 +81,7 @@ class Model:
         if self.end is not None:
             return
         if kind in ("completed", "error"):
-            self.status, self.last, self.end = kind, max(self.last, seq), seq
+            self.status, self.last, self.end, self.leased = kind, max(self.last, seq), seq, False
         elif seq >= self.last:
             self.status, self.last = "running", seq
 
@@ -89,8 +93,11 @@ class AcceptMachine(RuleBasedStateMachine):
         super().__init__()
         self.model = Model()
         self.live = self.make()
+        self.clock = DatabaseClock(self.live)
         self.registry = self.live.open()
-        self.job_id = self.registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
+        self.job_id = self.registry.register(
+            agent="a", prompt="", auth_token=TOKEN, timeout_sec=0, max_attempts=10**6
+        ).job_id
 
     events = Bundle("events")
 
@@ -163,21 +170,49 @@ class AcceptMachine(RuleBasedStateMachine):
 
     @rule()
     def claim(self):
-        if self.model.status == "pending":
-            assert self.registry.claim(worker="w").attempt == self.model.attempt + 1
-            self.model.attempt, self.model.status = self.model.attempt + 1, "running"
+        """A claim takes the job if it is pending, or if its lease has expired and nobody has noticed yet."""
+        free = self.model.status == "pending" or (self.model.leased and self.model.expired)
+        found = self.registry.claim(worker="w", lease_sec=60)
+        assert (found is not None) == free
+        if found is not None:
+            assert found.attempt == self.model.attempt + 1
+            self.model.attempt, self.model.status = found.attempt, "running"
+            self.model.leased, self.model.expired = True, False
+
+    @rule()
+    def expire(self):
+        """Time passes: until somebody claims or reaps, the old worker still holds the job."""
+        self.clock.advance(61)
+        self.model.expired = True
+
+    @rule()
+    def reap(self):
+        expected = [self.job_id] if self.model.leased and self.model.expired else []
+        assert [one.job_id for one in self.registry.reap()] == expected
+        if expected:
+            self.model.status, self.model.leased = "pending", False
+
+    @rule()
+    def publish(self):
+        """The worker's own event, which a job under a lease takes with its attempt only."""
+        if self.model.leased:
+            with pytest.raises(AttemptRequired):
+                self.registry.publish(self.job_id, "progress")
+            event = self.registry.publish(self.job_id, "progress", attempt=self.model.attempt)
+            self.model.stored[event.seq] = event.payload
+            self.model.last = event.seq
 
     @rule()
     def release(self):
         if self.model.status == "running" and self.model.attempt:
             self.registry.release(self.job_id, attempt=self.model.attempt)
-            self.model.status = "pending"
+            self.model.status, self.model.leased = "pending", False
 
     @rule(really=st.integers(0, 7))
     def cancel(self, really):
         if not really and self.model.end is None:
             self.registry.cancel(self.job_id)
-            self.model.status, self.model.end = "cancelled", self.model.last
+            self.model.status, self.model.end, self.model.leased = "cancelled", self.model.last, False
 
     @rule()
     def reopen(self):

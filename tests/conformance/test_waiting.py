@@ -6,6 +6,8 @@ import time
 import pytest
 
 from jobdb import JobStatus, TimedOut
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 from tests.support.threads import run_in_threads
 
 
@@ -43,6 +45,29 @@ def test_a_released_job_wakes_a_waiting_worker(pair):
     thread = run_later(lambda: two.release("back", attempt=1))
     assert one.claim(worker="second", wait_sec=30).attempt == 2
     thread.join()
+
+
+@pytest.mark.parametrize("how", ["delay", "lease"])
+def test_a_waiting_claim_takes_what_time_alone_makes_claimable(pair, how):
+    one, two = pair
+    two.register(agent="a", prompt="", job_id="later")
+    two.claim(worker="first", lease_sec=0.3 if how == "lease" else 300)
+    if how == "delay":
+        two.release("later", attempt=1, delay_sec=0.3)
+    assert one.claim(worker="second", wait_sec=0) is None
+    assert one.claim(worker="second", wait_sec=30).attempt == 2
+
+
+def test_a_waiting_claim_asks_seldom_for_a_job_that_only_another_process_can_end(database, pair, monkeypatch):
+    pair[0].register(agent="a", prompt="", job_id="last-try", max_attempts=1)
+    pair[0].claim(worker="first", lease_sec=0.001)
+    with database.open(vault=Vault(MasterKey(bytes(31) + b"1", "a test"))) as without_key:
+        asked = []
+        claim = without_key.engine.claim
+        monkeypatch.setattr(without_key.engine, "claim", lambda **wanted: asked.append(wanted) or claim(**wanted))
+        assert without_key.claim(worker="w", wait_sec=0.8) is None
+    assert len(asked) < 15
+    assert [one.action for one in pair[0].reap()] == ["ended"]
 
 
 def test_wait_returns_when_the_job_has_ended(pair):

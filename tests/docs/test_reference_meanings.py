@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from jobdb import Registry, StaleAttempt
 from jobdb.doctor.findings import Finding
 from jobdb.filesystem.probe.report import Check
+from jobdb.work import transitions
 from tests.docs.commands import root_command
 from tests.support.clocks import ManualClock
 from tests.support.paths import ROOT
@@ -46,6 +48,18 @@ def fields(title: str) -> list[str]:
 def test_findings_and_checks_have_the_fields_that_are_documented() -> None:
     assert fields("Finding") == list(Finding("a", "ok", "b").as_dict())
     assert fields("Check") == list(Check("a", True, "b").as_dict())
+
+
+def test_the_transitions_of_a_worker_are_documented_with_all_their_fields() -> None:
+    section = PAGE.split("\n## Transition\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE)
+    kinds = {found.kind: found for found in vars(transitions).values() if getattr(found, "kind", "")}
+    assert [kind for kind, _fields in rows] == list(kinds)
+    for kind, text in rows:
+        expected = [each.name for each in dataclasses.fields(kinds[kind])]
+        if issubclass(kinds[kind], transitions.OfJob):
+            expected = expected[2:]
+        assert [name for name in re.findall(r"`(\w+)`", text) if name in expected] == expected, kind
 
 
 @pytest.fixture

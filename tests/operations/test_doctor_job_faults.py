@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from jobdb import Registry
 from jobdb.doctor import diagnose
-from jobdb.model import Broker
+from jobdb.model import Broker, WorkBatch
 from jobdb.model.times import now_ms
 from jobdb.urls import parse_url
 from tests.support.clocks import ManualClock
+from tests.support.worker_records import worker_info
 from tests.support.workspace import Workspace
 
 HOUR_MS = 3_600_000
@@ -127,10 +129,18 @@ def test_times_left_by_a_clock_that_was_ahead(workspace: Workspace) -> None:
         job = registry.register(agent="codex", prompt="p")
         registry.claim(worker="w", job_id=job.job_id, lease_sec=60)
         registry.engine.acquire_lease("relay", holder="dead", lease_ms=15_000)
+        delayed = registry.register(agent="codex", prompt="p")
+        registry.add_worker(worker_info("w1"))
+        registry.work_batch(WorkBatch(worker_id="w1", worker="w1", claim=1))
+        registry.release(delayed.job_id, attempt=1, delay_sec=60)
     diagnosis = workspace.doctor()
-    diagnosis.found("times", "warn", "1 leases of jobs", "1 named leases")
+    diagnosis.found("times", "warn", "1 leases of jobs", "1 delays of jobs", "1 workers", "1 named leases")
     after = diagnosis.apply_advice("times")
     after.expect_ok("clock")
+    with workspace.registry() as registry:
+        assert registry.get(delayed.job_id).not_before is None
+        now = datetime.now(UTC) + timedelta(minutes=1)
+        assert registry.workers()[0].heartbeat_at < now and registry.attempts(delayed.job_id)[0].started_at < now
     after.found("leases", "warn", "1 expired")
     after.apply_advice("leases")
 

@@ -49,7 +49,7 @@ def test_stats_as_json_and_as_lines(sample_registry: Workspace) -> None:
     found = json.loads(sample_registry.jobdb("stats --json"))
     assert list(found) == [
         *("taken_at", "days", "jobs", "by_agent", "by_day", "durations"),
-        *("refusals", "refused_last_at", "events", "outbox"),
+        *("refusals", "refused_last_at", "events", "outbox", "delayed", "retried"),
     ]
     assert found["refusals"] == {"bad_signature": 1} and found["durations"][0]["mean_sec"] == 90.0
     assert json.loads(sample_registry.jobdb("stats --format json --days 3"))["days"] == 3

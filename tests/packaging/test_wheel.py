@@ -78,7 +78,11 @@ def test_the_wheel_runs_in_an_empty_environment(wheel: Path, tmp_path: Path) -> 
     call("init")
     job = call("register", "--agent", "claude-code", "sort ten problems").strip()
     assert call("claim", "--agent", "claude-code", "--worker", "w1").strip() == job
-    payload = json.loads(call("publish", job, "progress", "--detail", "step 1", "--json"))
+    payload = json.loads(call("publish", job, "progress", "--attempt", "1", "--detail", "step 1", "--json"))
     assert (payload["seq"], payload["data"]["attempt"]) == (1, 1)
     shown = json.loads(call("show", job, "--json"))
     assert (shown["job_id"], shown["status"], shown["last_seq"]) == (job, "running", 1)
+    other = call("register", "--agent", "codex", "sort").strip()
+    call("work", "--agent", "codex", "--once", "--", "cat")
+    assert json.loads(call("show", other, "--json"))["status"] == "completed"
+    assert call("logs", other) == "sort"

@@ -108,6 +108,5 @@ def test_closing_ends_waits_and_leaves_no_descriptor(database: Path) -> None:
         registry.close()
         wait.join()
         assert wait.error is not None
-        del registry, wait
         counts.append(count())
     assert counts[2] <= counts[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from jobdb import Claim, EventKind, GiveBack, IllegalTransition, Job, JobStatus, StaleAttempt, WorkBatch, WorkResult
@@ -81,11 +82,21 @@ class FakeRegistry:
         self.batches: list[WorkBatch] = []
         self.failures: list[Exception | None] = []
         self.during: Callable[[], None] = lambda: None
-        self.answers_lost = 0
+        self.claimed: set[AttemptKey] = set()
+        self.store = self
+        self.now_ms = 0
+
+    def clock(self) -> int:
+        """Return the database's time, Unix milliseconds."""
+        return self.now_ms
 
     def add(self, job_id: str, **fields: Any) -> None:
         """Register a job."""
         self.jobs[job_id] = FakeJob(job_id, fields)
+
+    def claim(self, job_id: str) -> None:
+        """Let the worker claim a job without learning of it."""
+        self._claim(self.jobs[job_id])
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job."""
@@ -94,6 +105,17 @@ class FakeRegistry:
     def take_away(self, job_id: str) -> None:
         """Let another worker take a running job over."""
         self.jobs[job_id].attempt += 1
+
+    def workers(self) -> list[Any]:
+        """Return the one worker, with what it holds."""
+        self._fail()
+        held = tuple(key for key in sorted(self.claimed) if self._state(key) is JobStatus.RUNNING)
+        return [SimpleNamespace(info=SimpleNamespace(worker_id="w1"), running=held)]
+
+    def get(self, job_id: str) -> Job:
+        """Return the record of a job."""
+        job = self.jobs[job_id]
+        return make_job(job_id, attempt=job.attempt, **job.fields)
 
     def _fail(self) -> None:
         failure = self.failures.pop(0) if self.failures else None
@@ -155,6 +177,7 @@ class FakeRegistry:
     def _claim(self, job: FakeJob) -> Claim:
         job.status = JobStatus.RUNNING
         job.attempt += 1
+        self.claimed.add((job.job_id, job.attempt))
         record = make_job(job.job_id, attempt=job.attempt, **job.fields)
         return Claim(record, job.attempt, "host1:7", None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from jobdb import Busy, EventKind, GiveBack, JobStatus, NewEvent, StorageFailed, SyncFailed, Unavailable
@@ -162,6 +164,24 @@ def test_a_completion_whose_answer_was_lost_is_recognized() -> None:
     assert ended.status == "completed" and bench.dispatcher.records.tally["completed"] == 1
 
 
+def test_a_claim_whose_answer_was_lost_is_given_back_unused() -> None:
+    bench = Bench()
+    bench.registry.add("a")
+
+    def lose_answer() -> None:
+        bench.registry.during = lambda: None
+        bench.registry.claim("a")
+        raise Unavailable("the connection broke at the commit")
+
+    bench.registry.during = lose_answer
+    bench.round()
+    bench.round(after=1)
+    back = bench.registry.jobs["a"].log[0][2]
+    assert isinstance(back, GiveBack) and (back.attempt, back.counts) == (1, False)
+    bench.settle()
+    assert [key for key, _deadline in bench.runner.started] == [("a", 2)]
+
+
 def test_a_cancelled_job_is_terminated_and_nothing_more_is_written() -> None:
     bench = Bench()
     bench.registry.add("a")
@@ -272,6 +292,22 @@ def test_time_limits_stop_once_and_fail_the_job() -> None:
     assert bench.runner.stops[("silent", 1)][0].cause is StopCause.IDLE
     bench.round(after=10_000)
     assert bench.runner.stops[("asking", 1)][0].cause is StopCause.DEADLINE  # nobody renewed it meanwhile
+
+
+def test_an_agent_that_publishes_on_its_own_is_not_idle() -> None:
+    bench = Bench()
+    bench.registry.add("a", idle_timeout_sec=30)
+    bench.settle()
+    fields = bench.registry.jobs["a"].fields
+    fields |= {"last_event": EventKind.PROGRESS, "last_event_at": datetime.fromtimestamp(2_000, UTC)}
+    bench.registry.now_ms = 2_010_000
+    bench.round(after=31)
+    assert bench.runner.stops == {}
+    fields["last_event"] = EventKind.PERMISSION_REQUIRED
+    bench.registry.now_ms += 25_000
+    bench.round(after=25)
+    bench.round(after=25)
+    assert bench.runner.stops == {}
 
 
 def test_a_runner_that_can_start_nothing_ends_the_worker() -> None:

@@ -73,18 +73,24 @@ def test_idle_time_counts_from_the_last_sign_and_stands_still_for_a_question(ste
     now, silent_since, is_asking = 100.0, 100.0, False
     for pause, what in steps:
         now += pause
-        slot.renewed(now, 60.0)
-        stop = slot.overdue(now)
-        assert (stop is not None) == (not is_asking and now - silent_since - SIGN_SLACK_SEC >= 20)
-        if stop is not None:
-            assert stop.cause is StopCause.IDLE
-            return
+        assert slot.overdue(min(now, 149.0)) is None
+        assert slot.idle_at() == (float("inf") if is_asking else silent_since + 20 + SIGN_SLACK_SEC)
         silent_since = now
         if what == "sign":
             slot.note_sign(now)
         else:
             is_asking = what == "question"
             slot.note_event(EventKind.PERMISSION_REQUIRED if is_asking else EventKind.PROGRESS, now)
+
+
+def test_what_an_agent_has_published_on_its_own_is_a_sign_of_life_too() -> None:
+    slot = make_slot(idle_timeout_sec=20)
+    slot.note_recorded(EventKind.PROGRESS, 115.0)
+    assert slot.idle_at() == 135.0 + SIGN_SLACK_SEC
+    slot.note_recorded(EventKind.PROGRESS, 90.0)
+    assert slot.idle_at() == 135.0 + SIGN_SLACK_SEC
+    slot.note_recorded(EventKind.PERMISSION_REQUIRED, 116.0)
+    assert slot.idle_at() == float("inf")
 
 
 # -- outbox
@@ -167,6 +173,13 @@ def describe(end: NewEvent | GiveBack | None) -> str:
 def test_what_an_end_becomes(cause: StopCause | None, ends: list[str]) -> None:
     stop = None if cause is None else Stop(cause, "because")
     assert [describe(ending("a", 1, 0, report, stop)) for report in REPORTS] == ends
+
+
+def test_why_an_event_cannot_be_published_names_no_invented_job() -> None:
+    assert why_unpublishable(EventKind.PROGRESS, "step 1", {"pct": 10}) is None
+    for detail, data in (("a\0b", {}), ("", {"a": float("nan")}), ("", {"a": object()}), ("x" * 70_000, {})):
+        problem = why_unpublishable(EventKind.PROGRESS, detail, data)
+        assert problem and "jjj" not in problem
 
 
 def test_each_try_waits_longer_than_the_last() -> None:

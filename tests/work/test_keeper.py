@@ -25,7 +25,7 @@ def test_an_agent_runs_to_its_end(each_keeper_server: KeeperServer, attempts: At
     assert ended.tail == b"out\nerr\n" == attempts.log.read_bytes()
     assert (ended.log_bytes, ended.dropped_bytes, ended.leftovers) == (8, 0, 0)
     assert ended.duration_sec > 0
-    assert len(conversation.of_kind(Started)) == 1 and len(conversation.of_kind(Activity)) == 1
+    assert [type(message) for message in conversation.messages] == [Started, Activity, Ended]
     conversation.keeper.close()
 
 

@@ -212,6 +212,18 @@ def test_a_stopped_keeper_is_continued(worker_process: WorkerProcess, attempts: 
     assert worker_process.wait() == {"cause": "deadline", "exit_code": None}
 
 
+def test_a_stopped_server_and_its_keepers_end_with_the_worker(
+    worker_process: WorkerProcess, attempts: Attempts
+) -> None:
+    pids = worker_process.start("sh", "-c", "setsid sleep 600 & sleep 600")
+    for pid in (pids["server"], pids["keeper"]):
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda pid=pid: state(pid) == "T")
+    kill(worker_process.pid)
+    wait_until(lambda: not is_alive(pids["server"]) and not is_alive(pids["keeper"]))
+    assert marked_processes(attempts.mark) == {}
+
+
 def test_the_next_attempt_takes_over_from_a_stopped_keeper(
     worker_process: WorkerProcess, keeper_server: KeeperServer, attempts: Attempts
 ) -> None:

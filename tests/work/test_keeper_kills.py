@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -12,15 +13,18 @@ from uuid import uuid4
 import pytest
 
 from jobdb.system.boot_clock import boottime
+from jobdb.work.keeper.cgroup import find_parent_group
 from jobdb.work.keeper.client import Keeper, KeeperServer
-from jobdb.work.keeper.messages import Blocked, Lost, Started
+from jobdb.work.keeper.messages import Blocked, Ended, Lost, Started
 from tests.support.disks import freezable_disk, frozen
 from tests.support.hostile_programs import PROGRAMS, READY, find_hostile, hostile_program
 from tests.support.keepers import Attempts, Conversation, begin, run
 from tests.support.process_marks import marked_processes, wait_until_none
+from tests.support.requirements import require
 from tests.support.waiting import wait_until
 
-WAITING = "echo progress ready > $JOBDB_EVENTS; while :; do sleep 0.05; done"
+# The shell would say on its error output that the sleep was terminated.
+WAITING = "exec 2> /dev/null; echo progress ready > $JOBDB_EVENTS; while :; do sleep 0.05; done"
 
 
 def start_hostile(server: KeeperServer, attempts: Attempts, name: str, **changes: object) -> tuple[Conversation, str]:
@@ -77,6 +81,26 @@ def test_what_an_ended_agent_leaves_is_killed(each_keeper_server: KeeperServer, 
     assert ended.leftovers > 0
 
 
+@pytest.mark.parametrize("is_keeper_killed", [False, True])
+def test_a_control_group_is_removed(attempts: Attempts, is_keeper_killed: bool) -> None:
+    parent = find_parent_group()
+    require(parent, "no cgroup v2 is writable for this process")
+    with KeeperServer() as server:
+        conversation = begin(server, attempts.shell("sleep 600 & echo progress ready > $JOBDB_EVENTS; sleep 600"))
+        conversation.wait_for_line(READY)
+        agent, keeper = conversation.of_kind(Started)[0].pid, conversation.keeper.pid
+        assert parent is not None and keeper is not None
+        shown = Path(f"/proc/{agent}/cgroup").read_text()
+        group = Path(os.fsdecode(parent), os.path.basename(shown[shown.index("0::") :].splitlines()[0]))
+        assert group.name.startswith(f"jobdb-{keeper}-") and group.exists()
+        os.kill(keeper if is_keeper_killed else agent, signal.SIGKILL)
+        conversation.receive_until(lambda: conversation.keeper.has_ended)
+        wait_until(lambda: not group.exists())
+        last = conversation.messages[-1]
+        assert is_keeper_killed or (isinstance(last, Ended) and last.contained_by == "cgroup" and last.leftovers > 0)
+        conversation.keeper.close()
+
+
 def test_the_deadline_ends_the_attempt(keeper_server: KeeperServer, attempts: Attempts) -> None:
     deadline = boottime() + 0.5
     conversation = begin(keeper_server, attempts.shell("sleep 600", deadline=deadline, after="echo after"))
@@ -127,7 +151,7 @@ def test_an_agent_may_end_orderly_within_the_grace(keeper_server: KeeperServer, 
 def test_the_grace_is_for_the_whole_tree(keeper_server: KeeperServer, attempts: Attempts) -> None:
     """A shell that dies of SIGTERM at once does not take the time from the program that it runs."""
     (attempts.folder / "child").write_text(f"trap 'sleep 0.3; echo saved; exit 0' TERM; {WAITING}")
-    conversation = begin(keeper_server, attempts.launch("sh", "-c", "sh child 2> errors; true"))
+    conversation = begin(keeper_server, attempts.launch("sh", "-c", "sh child; true"))
     conversation.wait_for_line(READY)
     conversation.keeper.terminate(60)
     ended = conversation.wait_for_end()

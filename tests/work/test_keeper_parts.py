@@ -21,7 +21,7 @@ import pytest
 from jobdb.system import boot_clock, parent_control
 from jobdb.system.boot_clock import BootTimer, boottime
 from jobdb.system.parent_control import set_process_name
-from jobdb.work.keeper import client, fork_into_group, frames, process_tree
+from jobdb.work.keeper import client, fork_into_group, frames, process_tree, server_process
 from jobdb.work.keeper.cgroup import AttemptGroup, find_parent_group, is_attempt_group, remove_abandoned_groups
 from jobdb.work.keeper.client import KeeperServer
 from jobdb.work.keeper.job_lock import JobLock
@@ -52,7 +52,7 @@ def program(script: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_the_server_imports_the_standard_library_and_its_siblings() -> None:
-    program = client._PROGRAM.replace("main(int", "print(*sys.modules); sys.exit(); main(int")
+    program = server_process._PROGRAM.replace("main(int", "print(*sys.modules); sys.exit(); main(int")
     folder = str(Path(client.__file__).parents[2])
     shown = subprocess.run([*PYTHON, "import sys\n" + program, folder], capture_output=True, text=True, check=True)
     modules = set(shown.stdout.split())
@@ -151,6 +151,15 @@ def limit_descriptors(pid: int, most: int) -> None:
     import resource
 
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, 4096))
+
+
+def test_a_server_can_be_started_ahead(attempts: Attempts) -> None:
+    with KeeperServer() as server:
+        assert server.pid is None
+        server.open()
+        pid = server.pid
+        server.open()
+        assert run(server, attempts.launch("true")).exit_code == 0 and server.pid == pid
 
 
 def test_a_closed_connection_says_nothing(attempts: Attempts) -> None:

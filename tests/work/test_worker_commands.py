@@ -212,6 +212,18 @@ def test_output_is_a_sign_of_life_and_silence_is_not(
     assert statuses == {JobStatus.RUNNING} and len(worker.of(Ended)) == 1
 
 
+def test_a_question_that_the_agent_publishes_itself_is_heard(
+    registry: Registry, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    register(registry, "asking", "sleep 600", idle_timeout_sec=1)
+    register(registry, "silent", "sleep 600", idle_timeout_sec=2)
+    worker = start_worker(shell('eval "$(cat)"', tmp_path, grace_sec=0.5))
+    worker.wait_for(Started, 2)
+    registry.publish("asking", "permission_required", detail="may I?", attempt=1)
+    assert worker.wait_for(Ended).job_id == "silent"
+    assert registry.get("asking").status is JobStatus.RUNNING
+
+
 def test_cancelling_reaches_the_whole_tree(registry: Registry, start_worker: StartWorker, tmp_path: Path) -> None:
     register(registry, "job")
     worker = start_worker(shell("setsid sleep 600 & echo $$ $! > pids; sleep 600", tmp_path, grace_sec=0.5))

@@ -41,7 +41,8 @@ def worker_program(registry: Registry, folder: Path, *options: object) -> Iterat
     command = python_module(
         "tests.support.worker_program", registry.url.text, "--script", AGENT, "--workdir", folder, *options
     )
-    with subprocess.Popen(command, env=module_environment(), stdin=subprocess.DEVNULL) as program:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, env=module_environment(), stdin=quiet, stderr=quiet) as program:
         try:
             yield program
         finally:
@@ -94,6 +95,17 @@ def test_what_a_stopped_worker_runs_ends_with_its_lease(registry: Registry, tmp_
         registry.register(agent="codex", prompt="sort", job_id="next")
         wait_until(lambda: registry.get("next").attempt == 1)
     assert [event.event for event in registry.all_events("job")] == ["completed"]
+
+
+def test_ctrl_c_in_an_application_gives_back_what_runs(registry: Registry, tmp_path: Path) -> None:
+    registry.register(agent="codex", prompt="sort", job_id="job", max_attempts=1)
+    with worker_program(registry, tmp_path) as program:
+        agent, orphan, _keeper = read_pids(tmp_path)
+        program.send_signal(signal.SIGINT)
+        assert program.wait(60) != 0
+    assert not is_running(agent) and not is_running(orphan)
+    job = registry.get("job")
+    assert (job.status, job.strikes) == (JobStatus.PENDING, 0) and registry.workers() == []
 
 
 def test_the_processes_of_killed_keepers_end_with_them(registry: Registry, tmp_path: Path) -> None:

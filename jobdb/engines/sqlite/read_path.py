@@ -7,6 +7,7 @@ are first needed: most programs that publish never read.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from os import getpid
 from pathlib import Path
 from time import monotonic
@@ -200,10 +201,20 @@ class ReadPath:
         """
         watch = self._take_watch()
         try:
-            return self._wait_for_change(seen, monotonic() + timeout_sec, watch, wake)
-        finally:
+            version = self._wait_for_change(seen, monotonic() + timeout_sec, watch, wake)
+        except BaseException:
             if watch is not None:
-                self._wal_watches.append(watch)
+                watch.close()  # now: the traceback keeps this frame's names alive
+            raise
+        if watch is not None:
+            self._wal_watches.append(watch)
+        return version
+
+    def close_watches(self) -> None:
+        """Release the watches of the WAL that no thread uses; the others end with their waits."""
+        while self._wal_watches:
+            with suppress(IndexError):
+                self._wal_watches.pop().close()
 
     def _wait_for_change(self, seen: int, deadline: float, watch: WalWatch | None, wake: Flag | None) -> int:
         polls_until, pause = monotonic() + _POLL_FIRST_SEC, _FIRST_PAUSE_SEC

@@ -232,7 +232,10 @@ class SqliteStore:
             ) from failures[0]
 
     def _close_reader(self) -> None:
-        reader = None if self._read_path is None else self._read_path.connection
+        if self._read_path is None:
+            return
+        self._read_path.close_watches()
+        reader = self._read_path.connection
         if reader is not None:
             with contextlib.suppress(apsw.ConnectionClosedError):
                 reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # if at all, the writer runs it

@@ -51,7 +51,10 @@ class WalWatch:
         """Wait for a write, or for ``timeout_sec``; return whether there was one."""
         return bool(self._poll.poll(max(0.0, timeout_sec) * 1000))
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Release the watch; it can be repeated."""
         fd, self._fd = getattr(self, "_fd", -1), -1
         if fd >= 0:
             os.close(fd)
+
+    __del__ = close

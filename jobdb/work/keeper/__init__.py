@@ -10,5 +10,5 @@ which kills them; if the server is killed, its keepers go on, and orphans fall t
 
 `server`, `attempt` and what they import run without the rest of jobdb: the standard library and two modules of
 ``jobdb.system`` are all, so that a fork costs little and carries no lock, thread or connection. `client`, `launch`,
-`messages` and `orphans` are the worker's side.
+`messages`, `orphans` and `server_process` are the worker's side.
 """

@@ -1,6 +1,6 @@
 """The worker's side: starts the server, asks it for a keeper per attempt, and talks with the keepers.
 
-Called by the worker; calls ``jobdb.system`` and its siblings. No call waits for a keeper: what cannot be sent now is
+Called by the worker; calls its siblings. No call waits for a keeper: what cannot be sent now is
 sent with the next call. The worker's ends of the sockets are in no other process: they are closed on exec, and closed
 in forked children. So a keeper notices the death of its worker at once, however it dies.
 """
@@ -8,40 +8,25 @@ in forked children. So a keeper notices the death of its worker at once, however
 from __future__ import annotations
 
 import os
-import selectors
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
-import time
 import weakref
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from ...system.isolated_python import isolated_command
 from . import frames
 from .launch import Launch, encode_launch
 from .messages import Activity, Blocked, Ended, Lines, Lost, Message, Started, decode_ended
 from .orphans import kill_orphans
+from .server_process import launch_file, send_start, start_server
 
 _READ_BYTES = 1 << 18
 _MAX_UNSENT_BYTES = 1 << 20
-_SEND_SEC = 5.0
 _CLOSE_SEC = 10.0
-_KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LD_PRELOAD")
-_PROGRAM = """\
-# The keeper server of jobdb: it ends the processes of jobs whose worker is gone.
-package = type(sys)
-for name in ("jobdb", "jobdb.system", "jobdb.work"):
-    module = sys.modules[name] = package(name)
-    module.__path__ = [sys.argv[1] + name.removeprefix("jobdb").replace(".", "/")]
-from jobdb.work.keeper.server import main
-main(int(sys.argv[2]), use_cgroups=sys.argv[3] == "1")
-"""
-"""The packages above are empty here: what their ``__init__`` would import has no place in this process."""
 
 
 class Keeper:
@@ -208,6 +193,15 @@ class KeeperServer:
     ) -> None:
         self.close()
 
+    def open(self) -> None:
+        """Start the server now, so that the first attempt does not wait for it.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        with self._lock:
+            self._running()
+
     def start(self, launch: Launch) -> Keeper:
         """Let a keeper run an attempt, and return its connection.
 
@@ -217,7 +211,7 @@ class KeeperServer:
         Raises:
             OSError: the server cannot be started, or there is no descriptor or memory left.
         """
-        with _launch_file(encode_launch(launch)) as launch_fd, self._lock:
+        with launch_file(encode_launch(launch)) as launch_fd, self._lock:
             ours, theirs = socket.socketpair()
             try:
                 self._ask([theirs.fileno(), launch_fd])
@@ -274,7 +268,7 @@ class KeeperServer:
         for is_last in (False, True):
             control = self._running()
             try:
-                _send_when_ready(control, descriptors)
+                send_start(control, descriptors)
                 return
             except OSError:
                 if is_last:
@@ -290,25 +284,8 @@ class KeeperServer:
                 process.send_signal(signal.SIGCONT)
                 return self._control
             self._close_control()
-        ours, theirs = socket.socketpair()
-        try:
-            self._process = subprocess.Popen(
-                _server_command(theirs.fileno(), self._use_cgroups),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
-                cwd="/",
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        self._control = ours
-        return ours
+        self._process, self._control = start_server(use_cgroups=self._use_cgroups)
+        return self._control
 
     def _abandon(self) -> None:
         """Kill a server that does not read; its keepers go on."""
@@ -322,50 +299,6 @@ class KeeperServer:
         if self._control is not None:
             self._control.close()
             self._control = None
-
-
-def _server_command(control_fd: int, use_cgroups: bool) -> list[str]:
-    folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    command = isolated_command(_PROGRAM, folder, str(control_fd), str(int(use_cgroups)))
-    # It needs no installed package; without them, it starts in half the time, and is smaller.
-    return [command[0], "-S", *command[1:]]
-
-
-@contextmanager
-def _launch_file(content: bytes) -> Iterator[int]:
-    """Open a file without a name that has this content; whoever is given the descriptor can read it."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("jobdb-launch")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _send_when_ready(control: socket.socket, descriptors: list[int]) -> None:
-    """Send a message, and wait a while if the server does not read.
-
-    Raises:
-        OSError: the server is gone, or has not read for that long.
-    """
-    deadline = time.monotonic() + _SEND_SEC
-    while True:
-        try:
-            socket.send_fds(control, [frames.START], descriptors)
-            return
-        except BlockingIOError:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise
-            with selectors.DefaultSelector() as selector:
-                selector.register(control, selectors.EVENT_WRITE)
-                selector.select(left)
 
 
 def _is_closed(keeper: Keeper) -> bool:

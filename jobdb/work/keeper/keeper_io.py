@@ -115,12 +115,13 @@ class KeeperIO:
             return "deadline" if self.is_expired else "killed"
         return "killed" if self.kill_asked else None
 
-    def wait(self, until: float | None = None, extra: int = -1) -> None:
+    def wait(self, until: float | None = None, start: int = -1) -> None:
         """Wait for something to happen, and handle it.
 
         Args:
             until: how long at most, a monotonic time; None for no limit.
-            extra: a descriptor whose readability ends the wait, too; -1 for none.
+            start: a descriptor whose readability ends the wait, too; -1 for none. As long as a program's start is
+                awaited, output and lines are not read: the worker learns of the start first.
         """
         now = time.monotonic()
         limits = [until] if until is not None else []
@@ -128,10 +129,10 @@ class KeeperIO:
         poll.register(self._signals, select.POLLIN)
         if not self.is_worker_gone:
             poll.register(self._worker, select.POLLIN | (select.POLLOUT if self._unsent else 0))
-        if extra >= 0:
-            poll.register(extra, select.POLLIN)
+        if start >= 0:
+            poll.register(start, select.POLLIN)
         for fd, due in ((self._output, self._output_due), (self._channel, self._channel_due)):
-            if fd < 0 or (fd == self._channel and len(self._unsent) > _MAX_UNSENT_BYTES):
+            if fd < 0 or start >= 0 or (fd == self._channel and len(self._unsent) > _MAX_UNSENT_BYTES):
                 continue
             if due <= now:
                 poll.register(fd, select.POLLIN)

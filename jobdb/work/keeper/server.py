@@ -19,7 +19,7 @@ import sys
 import time
 from contextlib import suppress
 
-from ...system.parent_control import set_child_subreaper, set_process_name
+from ...system.parent_control import set_child_subreaper, set_parent_death_signal, set_process_name
 from . import frames
 from .agent_process import StartError
 from .attempt import Attempt, empty_report
@@ -144,6 +144,7 @@ class Server:
             self._signals.separate()
             os.setsid()
             set_process_name(b"jobdb-keeper")
+            set_parent_death_signal(signal.SIGCONT)
             if self._control is not None:
                 self._control.close()
             self._notes.close()
@@ -254,6 +255,8 @@ def main(control_fd: int, *, use_cgroups: bool) -> None:
     control = socket.socket(fileno=control_fd)
     control.setblocking(False)
     set_process_name(b"jobdb-keepers")
+    # If it was stopped when the worker dies, it goes on, and ends.
+    set_parent_death_signal(signal.SIGCONT)
     server = Server(control, use_cgroups=use_cgroups)
     # No cycles are made that would matter, and a collection in a forked process would copy most of its memory.
     gc.disable()

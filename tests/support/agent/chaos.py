@@ -11,6 +11,7 @@ import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -118,7 +119,8 @@ class Striker:
         table = process_table()
         names = ("worker", "keeper", "server", "worker+keeper", "keeper+server", "worker+server")
         name = self._rng.choices(
-            (*names, "pause", "drain", "drain twice", "cancel"), weights=(5, 6, 4, 3, 3, 3, 2, 2, 1, 2)
+            (*names, "pause", "pause keeper", "drain", "drain twice", "cancel"),
+            weights=(5, 6, 4, 3, 3, 3, 2, 2, 2, 1, 2),
         )[0]
         if name in names:
             done = self._kill(name.split("+"), worker, table)
@@ -126,6 +128,8 @@ class Striker:
             done = self._cancel()
         elif name == "pause":
             done = self._pause(worker)
+        elif name == "pause keeper":
+            done = self._pause_keeper(worker, table)
         else:
             worker.send(signal.SIGTERM)
             if name == "drain twice":
@@ -153,8 +157,9 @@ class Striker:
     def _kill(self, kinds: Sequence[str], worker: WorkerProcess, table: ProcessTable) -> bool:
         """Kill one of each kind, in a random order; return whether all of them were there.
 
-        Worker, server and keeper are never all killed at once: an agent that has cleared its environment could be found
-        by nobody then. A killed keeper without a server leaves its agent to the worker, which lives on meanwhile.
+        Worker, server and keeper are never all killed at once: nobody could find an agent then that has cleared its
+        environment, and nobody would look for one whose job has no further attempt. A killed keeper without a server
+        leaves its agent to the worker, which lives on meanwhile.
         """
         if worker.pid not in table:  # drained, and over since
             return False
@@ -175,17 +180,15 @@ class Striker:
         for victim in victims:
             if "worker" not in kinds:
                 self._fallen[worker] += descendants(table, [victim.pid]) if victim in keepers else []
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(victim.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         if "worker" in kinds:
             worker.wait(20)
             worker.start()
         return True
 
     def _falling(self, worker: WorkerProcess, table: ProcessTable) -> list[Process]:
-        """Return the processes below killed keepers of a worker that are still alive."""
+        """Return the processes below killed and stopped keepers of a worker that are still alive."""
         alive = {(process.pid, process.started) for process in table.values()}
         return [process for process in self._fallen[worker] if (process.pid, process.started) in alive]
 
@@ -195,6 +198,17 @@ class Striker:
             return False
         worker.send(signal.SIGSTOP)
         self._resumptions.append((time.monotonic() + LEASE_SEC * self._rng.uniform(0.5, 1.5), worker))
+        return True
+
+    def _pause_keeper(self, worker: WorkerProcess, table: ProcessTable) -> bool:
+        """Stop a keeper, and leave it to its server and its worker to go on; one of them lives on meanwhile."""
+        keepers = self._fleet.keepers(table, worker)
+        if not keepers:
+            return False
+        keeper = self._rng.choice(keepers)
+        self._fallen[worker] += [keeper, *descendants(table, [keeper.pid])]
+        with suppress(ProcessLookupError):
+            os.kill(keeper.pid, signal.SIGSTOP)
         return True
 
     def _cancel(self) -> bool:
@@ -251,7 +265,7 @@ def run_chaos(
                 report.violations.append(f"after {limit_sec} s, {jobs - ended} of {jobs} jobs have not ended")
                 break
             striker.revive()
-            due = strikes * (ended + 1) / (jobs * 0.9)
+            due = strikes * (ended + 1) / (jobs * 0.75)
             if striker.strikes.total() < min(strikes, due) and time.monotonic() >= next_at:
                 striker.strike()
                 next_at = time.monotonic() + rng.uniform(0, 0.3)

@@ -35,6 +35,7 @@ class Process(NamedTuple):
 
     Attributes:
         started: its start in clock ticks since boot: with the pid, it names the process for good.
+        state: the kernel's letter for its state, such as "T" for a stopped one.
         command: its arguments.
         mark: the attempt that it belongs to, if it says so.
     """
@@ -42,11 +43,12 @@ class Process(NamedTuple):
     pid: int
     parent: int
     started: int
+    state: str
     command: tuple[str, ...]
     mark: Mark | None
 
     def __str__(self) -> str:
-        return f"{self.pid} ({' '.join(self.command)[-120:]}) {self.mark or 'without a mark'}"
+        return f"{self.pid} {self.state} ({' '.join(self.command)[-120:]}) {self.mark or 'without a mark'}"
 
 
 ProcessTable = Mapping[int, Process]
@@ -65,7 +67,9 @@ def read_process(pid: int) -> Process | None:
         return None
     if fields[0] in (b"Z", b"X"):
         return None
-    return Process(pid, int(fields[1]), int(fields[19]), tuple(command[:-1]), _mark(environment, command))
+    return Process(
+        pid, int(fields[1]), int(fields[19]), fields[0].decode(), tuple(command[:-1]), _mark(environment, command)
+    )
 
 
 def _mark(environment: bytes, command: list[str]) -> Mark | None:

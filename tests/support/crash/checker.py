@@ -51,7 +51,25 @@ class History:
                 else:
                     open_calls[key]["answer"] = entry["answer"]
                     open_calls[key]["answered_at"] = entry["at"]
+        history._add_calls_of_batches()
         return history
+
+    def _add_calls_of_batches(self) -> None:
+        """Add the claims and renewals of batches, and what batches gave back, as calls of their own."""
+        for call in [call for call in self.calls if call["verb"] == "batch"]:
+            answer = call.get("answer")
+            refused = [tuple(key) for key in answer["refused"]] if answer else []
+            for claim in answer["claims"] if answer else ():
+                self.calls.append({**call, "verb": "claim", "answer": claim})
+            for job_id, attempt, report in call["reports"]:
+                one = {**call, "job": job_id, "attempt": attempt}
+                if (job_id, attempt) in refused:
+                    continue
+                if report in ("back", "try"):
+                    self.calls.append({**one, "verb": "release"})
+                elif report == "renew":
+                    until = {"job": job_id, "attempt": attempt, "until": answer["renewed_until"]} if answer else None
+                    self.calls.append({**one, "verb": "renew", **({"answer": until} if until else {})})
 
     def answered(self, verb: str) -> Iterator[tuple[Call, dict[str, Any]]]:
         """Yield the answered calls of a verb with their answers."""
@@ -147,7 +165,7 @@ def check_history(database: Path, *ack_logs: Path, without_power_loss: bool = Fa
         return [f"the database cannot be read: {error}"], history
     pruned = {job for _, answer in history.answered("prune") for job in answer["jobs"]}
     violations = [*found.problems, *(f"a verb raised what is no error of jobdb:\n{trace}" for trace in history.crashed)]
-    for check in (_jobs, _claims, _numbers, _published, _terminal, _accepted, _tokens):
+    for check in (_jobs, _claims, _numbers, _published, _batches, _terminal, _accepted, _tokens):
         violations += check(history, found, pruned)
     if without_power_loss:
         violations += _refused(history, found)
@@ -236,6 +254,23 @@ def _published(history: History, found: DatabaseState, pruned: set[str]) -> Iter
                 yield f"I2: event {seq} of {call['job']} is not what was published"
 
 
+def _batches(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
+    """Check I2: what a batch did not refuse is recorded, and what it ended has ended."""
+    for call, answer in history.answered("batch"):
+        refused = {tuple(key) for key in answer["refused"]}
+        returned = {(job_id, attempt): action for job_id, attempt, action in answer["returned"]}
+        for job_id, attempt, report in call["reports"]:
+            if job_id not in found.jobs or (job_id, attempt) in refused:
+                continue
+            stored = [event["event"] for event in found.events[job_id].values() if event["detail"] == call["detail"]]
+            if report in ("progress", "completed") and stored != [report]:
+                yield f"I2: {report} of {job_id} was reported in a batch, and stored are {stored}"
+            if report in ("back", "try") and (job_id, attempt) not in returned:
+                yield f"I2: a batch said nothing about attempt {attempt} of {job_id}, which it gave back"
+            if returned.get((job_id, attempt)) == "ended" and found.jobs[job_id]["status"] != "error":
+                yield f"I7: a batch ended {job_id}, which is {found.jobs[job_id]['status']}"
+
+
 def _terminal(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """Check I7: a job ends once, and its end stays."""
     ends: dict[str, set[str]] = defaultdict(set)
@@ -309,5 +344,7 @@ def _refused(history: History, found: DatabaseState) -> Iterator[str]:
         if call.get("refused") != "StorageFailed":
             continue
         name = f"{call['seed']}-{call['number']}-0", f"{call['seed']}.{call['number']}"
-        if (call["verb"] == "register" and name[0] in keys) or (call["verb"] == "publish" and name[1] in details):
+        if (call["verb"] == "register" and name[0] in keys) or (
+            call["verb"] in ("publish", "batch") and name[1] in details
+        ):
             yield f"I1: {call['verb']} said that nothing was written, and it was ({call['why']})"

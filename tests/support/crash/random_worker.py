@@ -17,9 +17,10 @@ from typing import Any
 
 from jobdb import Registry
 from jobdb.errors import JobdbError, SyncFailed, UnknownJob, Unusable
-from jobdb.model import Claim, Event, EventKind, NewEvent, NewJob
+from jobdb.model import Claim, Event, EventKind, GiveBack, NewEvent, NewJob, WorkBatch
 from tests.support.ack_log import AckLog
 from tests.support.registries import Journal, open_registry
+from tests.support.worker_records import worker_info
 
 MAX_FAILURES = 30
 """A worker gives up after this many consecutive failures of its disk."""
@@ -65,6 +66,8 @@ class RandomWorker:
             (10, self.end),
             (6, self.renew),
             (4, self.release),
+            (12, self.batch),
+            (1, self.add_worker),
             (2, self.cancel),
             (16, self.accept),
             (6, self.follow),
@@ -181,6 +184,54 @@ class RandomWorker:
                 job=job_id,
                 attempt=attempt,
             )
+
+    def add_worker(self) -> None:
+        info = worker_info(f"w{self.plan.worker}")
+
+        def action() -> Answer:
+            self.registry.add_worker(info)
+            return {}
+
+        self._call("add_worker", action)
+
+    def batch(self) -> None:
+        """Report some claims and take new ones, as a worker with several slots does."""
+        chosen = {claim for claim in (self._some_claim() for _ in range(3)) if claim is not None}
+        reports = {claim: self.random.choice(("progress", "completed", "back", "try", "renew")) for claim in chosen}
+        detail = f"{self.plan.seed}.{self.number + 1}"
+        lease_sec = self.random.choice((self.plan.lease_sec, 60.0))
+        batch = WorkBatch(
+            worker_id=f"w{self.plan.worker}",
+            worker=f"worker {self.plan.worker}",
+            events=tuple(
+                NewEvent(job_id=job_id, event=EventKind(report), detail=detail, attempt=attempt)
+                for (job_id, attempt), report in reports.items()
+                if report in ("progress", "completed")
+            ),
+            give_back=tuple(
+                GiveBack(job_id=job_id, attempt=attempt, reason=detail, counts=report == "try")
+                for (job_id, attempt), report in reports.items()
+                if report in ("back", "try")
+            ),
+            renew=tuple(claim for claim, report in reports.items() if report == "renew"),
+            claim=self.random.randrange(4),
+            lease_sec=lease_sec,
+            announce=self.random.random() < 0.3,
+            heartbeat=True,
+        )
+
+        def action() -> Answer:
+            asked_at = time.time()
+            result = self.registry.work_batch(batch)
+            self.claims = [*self.claims, *result.claims][-8:]
+            return {
+                "claims": [_claim_answer(claim) for claim in result.claims],
+                "refused": list(result.refused),
+                "returned": [(*key, action) for key, action in result.returned.items()],
+                "renewed_until": asked_at + lease_sec,
+            }
+
+        self._call("batch", action, detail=detail, reports=[(*claim, report) for claim, report in reports.items()])
 
     def _some_job(self) -> str | None:
         if self.claims and self.random.random() < 0.7:

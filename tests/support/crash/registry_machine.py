@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from jobdb import GiveBack, JobdbError, NewEvent, Registry, WorkBatch
 from tests.support.crash.registry_model import Model, ModelJob, Refused
@@ -22,7 +22,8 @@ from tests.support.worker_records import worker_info
 CONNECTIONS = st.integers(0, 1)
 SUBSCRIBERS = st.sampled_from(("watcher", "archive"))
 KINDS = st.sampled_from(("started", "progress", "permission_required", "completed", "error"))
-LIMITS = st.sampled_from((0, 5, 50))
+TIMEOUTS = st.sampled_from((0, 20, 200))
+IDLE_TIMEOUTS = st.sampled_from((0, 5, 5, 50))
 AGENTS = st.sampled_from((None, None, "a", "b"))
 WORKERS = ("w1", "w2")
 REPORTS = st.sampled_from(("progress", "permission_required", "completed", "back", "delay", "try", "last try", "renew"))
@@ -72,22 +73,32 @@ class RegistryMachine(RuleBasedStateMachine):
             raise AssertionError(f"expected {refusal.args[0]}, got {answer!r}") from None
         return expected, real()
 
+    @initialize(target=jobs)
+    def register_some(self) -> Any:
+        """Begin with jobs of every kind, so that few steps are spent on nothing."""
+        limits = ((0, 5, None), (20, 0, None), (0, 0, 1), (200, 5, 4))
+        return multiple(*(self.register(0, number % 2, "a", *each) for number, each in enumerate(limits)))
+
     @rule(
         target=jobs,
         which=CONNECTIONS,
         priority=st.integers(-1, 1),
         agent=st.sampled_from("ab"),
-        timeouts=LIMITS,
+        timeout=TIMEOUTS,
+        idle=IDLE_TIMEOUTS,
         tries=st.sampled_from((None, None, 1, 2, 4)),
     )
-    def register(self, which: int, priority: int, agent: str, timeouts: int, tries: int | None) -> str:
+    def register_one(self, which: int, priority: int, agent: str, timeout: int, idle: int, tries: int | None) -> str:
+        return self.register(which, priority, agent, timeout, idle, tries)
+
+    def register(self, which: int, priority: int, agent: str, timeout: int, idle: int, tries: int | None) -> str:
         key = f"key {next(self.numbers)}"
         options: dict[str, Any] = {
             "agent": agent,
             "prompt": key,
             "priority": priority,
-            "timeout_sec": timeouts * 4,
-            "idle_timeout_sec": timeouts,
+            "timeout_sec": timeout,
+            "idle_timeout_sec": idle,
             "max_attempts": tries,
             "idempotency_key": key,
         }
@@ -97,8 +108,8 @@ class RegistryMachine(RuleBasedStateMachine):
             job.job_id,
             priority=priority,
             agent=agent,
-            timeout_sec=timeouts * 4,
-            idle_sec=timeouts,
+            timeout_sec=timeout,
+            idle_sec=idle,
             max_attempts=tries,
         )
         return str(job.job_id)
@@ -109,20 +120,20 @@ class RegistryMachine(RuleBasedStateMachine):
         agent=AGENTS,
         lease=st.sampled_from((None, 2, 20)),
     )
-    def claim(self, which: int, agent: str | None, lease: int | None) -> tuple[str, int]:
+    def claim(self, which: int, agent: str | None, lease: int | None) -> Any:
         expected = self.model.claim(agent, None if lease is None else lease * 1000)
         claim = self.registries[which].claim(worker="w", agent=agent, lease_sec=lease)
         assert [(job.job_id, job.attempt) for job in expected] == ([(claim.job_id, claim.attempt)] if claim else [])
-        return (claim.job_id, claim.attempt) if claim else ("none", 0)
+        return multiple(*([(claim.job_id, claim.attempt)] if claim else []))
 
     @rule(target=claims, which=CONNECTIONS, job_id=jobs, lease=st.sampled_from((None, 2, 20)))
-    def claim_named(self, which: int, job_id: str, lease: int | None) -> tuple[str, int]:
+    def claim_named(self, which: int, job_id: str, lease: int | None) -> Any:
         done = self._check_same_outcome(
             lambda: self.model.claim_named(job_id, None if lease is None else lease * 1000),
             lambda: self.registries[which].claim(worker="w", job_id=job_id, lease_sec=lease),
         )
         if done is None:
-            return "none", 0
+            return multiple()
         assert done[0].attempt == done[1].attempt
         return job_id, done[1].attempt
 
@@ -304,6 +315,11 @@ class RegistryMachine(RuleBasedStateMachine):
     def reopen(self, which: int) -> None:
         self.registries[which].close()
         self.registries[which] = self._open()
+
+    @invariant()
+    def a_second_passes(self) -> None:
+        """Time passes with every step, so that leases and limits end while other things happen."""
+        self.model.now += 1000
 
     @invariant()
     def matches_model(self) -> None:
