@@ -60,7 +60,7 @@ def test_a_claim_made_by_hand_can_be_ended_too(database: Path, registry: Registr
             assert names == ["renew", "release", "publish", "complete", "fail", "ask", "show", "events"]
             assert (await tool(client, "renew", lease_sec=5000))["job_id"] == "own"
             await tool(client, "complete", detail="done")
-            assert "ended as completed" in await refused(client, "renew")
+            assert "it is completed at attempt 1; stop this work" in await refused(client, "renew")
 
     run(main())
     assert registry.get("own").status == "completed"

@@ -33,7 +33,9 @@ def test_an_agent_asks_and_another_one_answers(database: Path, registry: Registr
             assert "by mcp " in given["answered_by"]
             asked = await call
             assert asked == {"outcome": "answered", "allowed": answer == "allow", "question": given}
-            assert "has answered" in await refused(answering, "answer", job_id="one", key="k", answer="allow")
+            assert "the first answer is final" in await refused(
+                answering, "answer", job_id="one", key="k", answer="allow"
+            )
             again = await tool(asking, "ask", job_id="one", attempt=1, text="delete build/?", key="k")
             assert again["allowed"] is (answer == "allow")
 
