@@ -1,6 +1,6 @@
 """What the tools do: each function calls a verb of the registry and returns the record as JSON values.
 
-Called through the table of tools, with checked argument names and types; calls ``AsyncRegistry``. Waits are bounded,
+Called by the tools (``tool.py``), with checked argument names and types; calls ``AsyncRegistry``. Waits are bounded,
 and end with a result instead of an error: an agent that waits asks again.
 """
 

@@ -18,8 +18,8 @@ FLOORS = (
     {"filesystem", "crypto"},
     {"engines"},
     {"registry"},
-    {"operations", "mqtt", "legacy", "work"},
-    {"doctor", "mcp", "ui"},
+    {"operations", "mqtt", "legacy", "work", "mcp"},
+    {"doctor", "ui"},
     {"cli"},
 )
 """Lower floors first. A module may import from its own floor and from lower ones."""
