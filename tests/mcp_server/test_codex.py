@@ -7,17 +7,21 @@ import os
 import re
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jobdb import JobStatus, Registry
 from tests.support.agent.codex import add_mcp_server, configure_codex
+from tests.support.agent.fleet import jobdb_work, worker_environment
 from tests.support.agent.model_server import Call, ModelRequest, ModelServer, Say, Step
+from tests.support.keys import MASTER_KEY
 from tests.support.mcp_client import COMMAND
 from tests.support.requirements import require_codex
 from tests.support.waiting import wait_until
 
 NAMESPACE = "mcp__jobdb"
-VARIABLES = ("JOBDB_KEY", "JOBDB_URL", "JOBDB_JOB_ID", "JOBDB_ATTEMPT")
+VARIABLES = ("JOBDB_KEY", "JOBDB_KEY_FILE", "JOBDB_URL", "JOBDB_JOB_ID", "JOBDB_ATTEMPT")
 
 
 def run_codex(model: ModelServer, home: Path, database: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +40,20 @@ def run_codex(model: ModelServer, home: Path, database: Path, **variables: str) 
     )
 
 
+@contextmanager
+def answering(registry: Registry, answer: str) -> Iterator[None]:
+    """Answer the first question that is asked during the block."""
+
+    def wait_and_answer() -> None:
+        (question,) = wait_until(registry.questions)
+        registry.answer(question.job_id, answer, by="ann")
+
+    thread = threading.Thread(target=wait_and_answer)
+    thread.start()
+    yield
+    thread.join()
+
+
 def test_codex_claims_asks_and_completes_by_tools(registry: Registry, database: Path, clean_environment: Path) -> None:
     registry.register(agent="codex", prompt="sort ten problems", job_id="sort-1")
 
@@ -52,15 +70,8 @@ def test_codex_claims_asks_and_completes_by_tools(registry: Registry, database: 
         )
         return steps[request.turn]
 
-    def answer() -> None:
-        wait_until(registry.questions)
-        registry.answer("sort-1", "allow", by="ann")
-
-    answering = threading.Thread(target=answer)
-    with ModelServer(plan) as model:
-        answering.start()
+    with ModelServer(plan) as model, answering(registry, "allow"):
         done = run_codex(model, clean_environment, database)
-        answering.join()
     assert done.returncode == 0 and done.stdout.strip() == "done", done.stderr
     assert model.errors == []
     assert '"allowed":true' in model.requests[3].results[-1]
@@ -85,3 +96,47 @@ def test_codex_inside_an_attempt_has_the_tools_of_its_job(
     assert "unsupported call" in model.requests[1].results[0], "Codex knows no tool claim"
     published = model.requests[2].results[1]
     assert json.loads(published[published.index("{") :])["job_id"] == "own"
+
+
+def test_codex_under_a_worker_reports_by_tools_and_ends_by_its_exit_code(
+    registry: Registry, database: Path, tmp_path: Path, clean_environment: Path
+) -> None:
+    """Nothing secret is in the agent's environment: its server finds the key in the file."""
+    programs = require_codex()
+    key = tmp_path / "private" / "key"
+    key.write_text(MASTER_KEY, "utf-8")
+    key.chmod(0o600)
+    registry.register(agent="codex", prompt="work", job_id="own")
+
+    def plan(request: ModelRequest) -> Step:
+        steps: tuple[Step, ...] = (
+            Call("publish", {"event": "progress", "detail": "half"}, NAMESPACE),
+            Call("ask", {"text": "May I?", "wait_sec": 60}, NAMESPACE),
+            Call("complete", {}, NAMESPACE),
+            Say("done"),
+        )
+        return steps[request.turn]
+
+    url = f"sqlite:///{database}"
+    environment = worker_environment(
+        tmp_path, url, PATH=f"{programs}:{os.environ['PATH']}", HOME=str(clean_environment), JOBDB_KEY_FILE=str(key)
+    )
+    del environment["JOBDB_KEY"]
+    command = ("codex", "exec", "--skip-git-repo-check", "--ephemeral", "--strict-config", "-")
+    with ModelServer(plan) as model, answering(registry, "deny"):
+        configure_codex(clean_environment, model.url)
+        add_mcp_server(clean_environment, "jobdb", (*COMMAND, "mcp"), variables=VARIABLES)
+        done = subprocess.run(
+            jobdb_work("--until-empty", "--log-dir", tmp_path / "logs", "--", *command),
+            cwd=tmp_path / "private",
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0 and model.errors == [], done.stderr
+    results = model.requests[-1].results
+    assert '"outcome":"answered","allowed":false' in results[1] and "unsupported call" in results[2]
+    events = list(registry.events("own"))
+    assert [each.event.value for each in events].count("completed") == 1
+    assert events[-1].data["exit_code"] == 0 and "half" in [each.detail for each in events]
