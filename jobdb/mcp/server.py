@@ -88,12 +88,12 @@ def make_server(session: Session) -> Server[Any]:
         return ListToolsResult(tools=[_entry(tool) for tool in tools.values()])
 
     async def call_tool(ctx: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
-        current_request.set(ctx.request_id)
+        current_request.set(str(ctx.request_id))
         return await call(session, tools, params.name, params.arguments or {})
 
     async def cancelled(ctx: ServerRequestContext[Any], params: CancelledNotificationParams) -> None:
         if params.request_id is not None:
-            await session.cancel(params.request_id)
+            await session.cancel(str(params.request_id))
 
     server: Server[Any] = Server(
         "jobdb",

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("jobdb.mcp")
 _REMEMBERED = 256
 
-RequestId = int | str
-current_request: ContextVar[RequestId | None] = ContextVar("current_request", default=None)
-"""The id of the request that a tool runs for."""
+current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
+"""The id of the request that a tool runs for, as text: clients may cancel the request 7 as "7"."""
 
 
 class Session:
@@ -43,8 +42,8 @@ class Session:
         self.own_job = own_job
         self.worker = worker
         self.asking: set[str] = set()  # the jobs that were claimed or asked for through this server
-        self._claims: OrderedDict[RequestId, Claim] = OrderedDict()
-        self._cancelled: OrderedDict[RequestId, None] = OrderedDict()
+        self._claims: OrderedDict[str, Claim] = OrderedDict()
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
 
     async def keep_claim(self, claim: Claim) -> bool:
         """Remember a claim for its request. If that was cancelled meanwhile, release it and return False."""
@@ -64,7 +63,7 @@ class Session:
         for request in [request for request, claim in self._claims.items() if claim.job_id == job_id]:
             del self._claims[request]
 
-    async def cancel(self, request: RequestId) -> None:
+    async def cancel(self, request: str) -> None:
         """Release what was claimed for a request that the client has cancelled."""
         self._cancelled[request] = None
         _forget_oldest(self._cancelled)
@@ -81,6 +80,6 @@ class Session:
             LOGGER.warning("job %s stays claimed until its lease ends: %s", claim.job_id, error)
 
 
-def _forget_oldest(remembered: OrderedDict[RequestId, Claim] | OrderedDict[RequestId, None]) -> None:
+def _forget_oldest(remembered: OrderedDict[str, Claim] | OrderedDict[str, None]) -> None:
     while len(remembered) > _REMEMBERED:
         remembered.popitem(last=False)

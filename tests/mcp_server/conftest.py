@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobdb import Registry
-from tests.support.mcp_client import LineClient, require_sdk
+from tests.support.mcp_client import HANDSHAKE, LineClient, require_sdk
 
 
 @pytest.fixture
@@ -23,10 +23,11 @@ def start_client(database: Path, registry: Registry) -> Iterator[Callable[..., L
     """Return a function that starts a server and shakes hands with it; all are ended after the test."""
     started: list[LineClient] = []
 
-    def start(**variables: str) -> LineClient:
-        client = LineClient(database, variables=variables)
+    def start(protocol: str = HANDSHAKE, **variables: str) -> LineClient:
+        client = LineClient(database, protocol, variables=variables)
         started.append(client)
-        client.shake_hands()
+        if protocol == HANDSHAKE:
+            client.shake_hands()
         return client
 
     yield start

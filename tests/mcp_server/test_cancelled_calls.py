@@ -16,14 +16,18 @@ from tests.support.mcp_client import PROTOCOLS, LineClient, connect, tool
 from tests.support.waiting import wait_until
 
 Start = Callable[..., LineClient]
+both = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 def status(registry: Registry, job_id: str) -> JobStatus:
     return registry.get(job_id).status
 
 
-def test_a_claim_that_is_cancelled_while_it_waits_takes_no_job(registry: Registry, start_client: Start) -> None:
-    client = start_client()
+@both
+def test_a_claim_that_is_cancelled_while_it_waits_takes_no_job(
+    registry: Registry, start_client: Start, protocol: str
+) -> None:
+    client = start_client(protocol)
     number = client.send_call("claim", wait_sec=60)
     client.notify("notifications/cancelled", requestId=number, reason="enough")
     assert client.call("list")["structuredContent"]["jobs"] == [], "the next answer is that of the next call"
@@ -31,20 +35,24 @@ def test_a_claim_that_is_cancelled_while_it_waits_takes_no_job(registry: Registr
     assert client.call("show", job_id="one")["structuredContent"]["job"]["status"] == "pending"
 
 
-def test_a_claim_that_is_cancelled_as_it_is_answered_is_released(registry: Registry, start_client: Start) -> None:
+@both
+def test_a_claim_that_is_cancelled_as_it_is_answered_is_released(
+    registry: Registry, start_client: Start, protocol: str
+) -> None:
     """The client drops an answer to a call that it has cancelled: nobody knows of the claim."""
     registry.register(agent="a", prompt="p", job_id="one")
-    client = start_client()
+    client = start_client(protocol)
     number = client.send_call("claim")
     assert client.read_answer()["result"]["structuredContent"]["claimed"]
-    client.notify("notifications/cancelled", requestId=number)
+    client.notify("notifications/cancelled", requestId=str(number))
     wait_until(lambda: status(registry, "one") is JobStatus.PENDING)
     assert registry.get("one").strikes == 0, "no try is used up"
 
 
-def test_a_claim_that_was_used_is_not_released(registry: Registry, start_client: Start) -> None:
+@both
+def test_a_claim_that_was_used_is_not_released(registry: Registry, start_client: Start, protocol: str) -> None:
     registry.register(agent="a", prompt="p", job_id="one")
-    client = start_client()
+    client = start_client(protocol)
     number = client.send_call("claim")
     client.read_answer()
     client.call("publish", job_id="one", attempt=1, event="started")
@@ -52,7 +60,7 @@ def test_a_claim_that_was_used_is_not_released(registry: Registry, start_client:
     assert not client.call("publish", job_id="one", attempt=1, event="progress")["isError"]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@both
 def test_claims_cancelled_at_random_leave_no_job_claimed(database: Path, registry: Registry, protocol: str) -> None:
     rounds, chance = 40, random.Random(7)
     registry.register_many(NewJob(agent="a", prompt="p", job_id=f"job-{number}") for number in range(3))

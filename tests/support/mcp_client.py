@@ -69,11 +69,19 @@ async def refused(client: Any, name: str, **arguments: Any) -> str:
 
 
 class LineClient(LineProcess):
-    """A client of the 2025 protocol that sends what it is told, line by line."""
+    """A client that sends what it is told, line by line; with the 2026 protocol there are no hands to shake."""
 
-    def __init__(self, database: Path, *, stderr: Any = None, variables: Mapping[str, str] | None = None) -> None:
-        super().__init__([*COMMAND, "mcp"], env=server_environment(database, **(variables or {})), stderr=stderr)
+    def __init__(
+        self, database: Path, protocol: str = HANDSHAKE, *, variables: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__([*COMMAND, "mcp"], env=server_environment(database, **(variables or {})))
         self._id = 0
+        self._envelope: dict[str, Any] = {}
+        if protocol == MODERN:
+            names = ("protocolVersion", "clientInfo", "clientCapabilities")
+            values = (protocol, {"name": "test", "version": "1"}, {})
+            pairs = zip(names, values, strict=True)
+            self._envelope = {"_meta": {f"io.modelcontextprotocol/{name}": value for name, value in pairs}}
 
     def shake_hands(self) -> dict[str, Any]:
         """Initialize the connection; return the server's answer."""
@@ -87,7 +95,8 @@ class LineClient(LineProcess):
     def send_request(self, method: str, params: Mapping[str, Any]) -> int:
         """Send a request; return its id."""
         self._id += 1
-        self.send(json.dumps({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params}))
+        sent = {**params, **self._envelope}
+        self.send(json.dumps({"jsonrpc": "2.0", "id": self._id, "method": method, "params": sent}))
         return self._id
 
     def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
