@@ -43,7 +43,8 @@ def mcp(
     import sys
 
     try:
-        from jobdb.mcp import own_job, serve
+        from jobdb.mcp.own_job import own_job
+        from jobdb.mcp.server import serve
     except ImportError as error:
         if (error.name or "").startswith("jobdb"):
             raise

@@ -37,8 +37,8 @@ HOSTILE_LINES = (
 )
 
 
-def test_it_prints_answers_and_nothing_else(registry: Registry, start_client: Callable[..., LineClient]) -> None:
-    client = LineClient(Path(str(registry.url.path)))
+def test_it_prints_answers_and_nothing_else(database: Path, registry: Registry) -> None:
+    client = LineClient(database)
     answer = client.shake_hands()
     assert answer["protocolVersion"] == HANDSHAKE and answer["serverInfo"]["name"] == "jobdb"
     assert "claim a job" in answer["instructions"] and set(answer["capabilities"]) == {"tools"}

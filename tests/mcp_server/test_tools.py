@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from jobdb import JobStatus, Registry
 from jobdb.mcp.schemas import EVENT, JOB, QUESTION
 from jobdb.mcp.tools import TOOLS
+from tests.support.databases import PostgresDatabase
 from tests.support.event_loops import run
 from tests.support.keys import MASTER_KEY
 from tests.support.mcp_client import PROTOCOLS, connect, refused, tool
@@ -195,3 +197,17 @@ def test_schemas_have_the_names_of_the_records(registry: Registry) -> None:
     assert [each.name for each in TOOLS] == NAMES
     assert all("description" in schema for each in TOOLS for schema in each.arguments.values())
     assert all(set(each.required) <= set(each.arguments) for each in TOOLS)
+
+
+def test_the_tools_work_on_postgresql(database: Path, postgres_database: PostgresDatabase) -> None:
+    async def main() -> None:
+        async with connect(database, JOBDB_URL=str(postgres_database.url)) as client:
+            claiming = asyncio.create_task(tool(client, "claim", wait_sec=60))
+            registered = await tool(client, "register", agent="a", prompt="p")
+            claim = (await claiming)["claim"]
+            assert claim["job_id"] == registered["job_id"]
+            held = {"job_id": claim["job_id"], "attempt": 1}
+            assert not (await tool(client, "ask", text="may I?", wait_sec=0, **held))["allowed"]
+            await tool(client, "complete", **held)
+
+    run(main())
