@@ -51,6 +51,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "ask": CommandEntry("ask", "ask", "Ask a question about a job, and wait for the answer."),
         "complete": CommandEntry("finish", "complete", "End a job as completed: publish 'completed'."),
         "fail": CommandEntry("finish", "fail", "End a job as failed: publish 'error'."),
+        "mcp": CommandEntry("mcp", "mcp", "Serve the registry's verbs as tools of an agent (MCP)."),
     },
     "Observing jobs": {
         "accept": CommandEntry("accept", "accept", "Verify received events and print a verdict for each."),

@@ -102,6 +102,10 @@ COMMANDS: dict[str, list[list[str]]] = {
     ],
     "complete": [["complete", "free3", "--detail", HOSTILE_TEXT, "--json"]],
     "fail": [["fail", "free4", "--detail", HOSTILE_TEXT, "--data", json.dumps({HOSTILE_TEXT: HOSTILE_TEXT}), "--json"]],
+    "mcp": [
+        ["--db", f"db/{HOSTILE_TEXT}-none.db", "mcp", "--worker", HOSTILE_TEXT],
+        ["mcp", HOSTILE_TEXT],
+    ],
     "accept": [
         ["accept", "-s", HOSTILE_TEXT, "payloads"],
         ["accept", "-s", HOSTILE_TEXT, "payloads", "--json"],

@@ -18,7 +18,7 @@ FLOORS = (
     {"filesystem", "crypto"},
     {"engines"},
     {"registry"},
-    {"operations", "mqtt", "legacy", "work"},
+    {"operations", "mqtt", "legacy", "work", "mcp"},
     {"doctor", "ui"},
     {"cli"},
 )
@@ -56,7 +56,7 @@ CALLERS = re.compile(
 )
 """How a file's docstring says, in one sentence, who calls it."""
 
-HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual"]
+HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual", "mcp"]
 
 
 def modules() -> dict[str, Path]:
