@@ -18,7 +18,7 @@ FLOORS = (
     {"filesystem", "crypto"},
     {"engines"},
     {"registry"},
-    {"operations", "mqtt", "legacy", "work"},
+    {"operations", "mqtt", "legacy", "work", "hooks"},
     {"doctor", "ui"},
     {"cli"},
 )
