@@ -69,6 +69,9 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "hook": CommandEntry(
             "hook", "hook", "Answer an agent's hook: ask whether a tool may be used, and report what was done."
         ),
+        "setup": CommandEntry(
+            "setup", "setup", "Connect an agent: write jobdb's hooks and MCP server into its configuration."
+        ),
     },
     "Maintaining the registry": {
         "init": CommandEntry("database", "init", "Create a database."),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 POLICY_VARIABLE = "JOBDB_POLICY"
 DENIED = 2
+_JOB_VARIABLES = ("JOBDB_JOB_ID", "JOBDB_ATTEMPT", "JOBDB_PROCESS_MARK")
 _GRACE_SEC = 15.0
 """How much longer than its wait a hook may take in all; ``jobdb setup`` gives it twice that."""
 
@@ -41,6 +42,14 @@ def hook(
         float,
         typer.Option("--progress-every", metavar="SEC", help="Report used tools at most once in SEC seconds.", min=0),
     ] = 10.0,
+    without_job: Annotated[
+        str,
+        typer.Option(
+            "--without-job",
+            metavar="WHAT",
+            help="Without $JOBDB_JOB_ID: 'deny' the call, or 'pass', which leaves it to the agent's own rules.",
+        ),
+    ] = "deny",
 ) -> None:
     """Answer an agent's hook: ask whether a tool may be used, and report what was done.
 
@@ -60,6 +69,8 @@ def hook(
 
         _start_watchdog(seconds("--wait", wait) + _GRACE_SEC)
         call = _read_call(agent)
+        if without_job == "pass" and not any(map(os.environ.get, _JOB_VARIABLES)):
+            return
         text = _answer(ctx, call, policy=policy, wait=wait, progress_every=progress_every)
         if text:
             sys.stdout.write(text + "\n")
