@@ -62,7 +62,9 @@ def hook_command(agent: Agent, event: HookEvent, options: HookOptions) -> str:
     if options.policy is not None:
         command += f" --policy {shlex.quote(options.policy)}"
     # The shell stays: if jobdb is missing, fails or is killed, it is what denies. A reason must be on stderr.
-    return "sh -c " + shlex.quote(f"{command} || {{ echo jobdb: no answer, denied >&2; exit 2; }}")
+    command += " || { echo jobdb: no answer, denied >&2; exit 2; }"
+    # Codex runs hooks with the user's shell, whatever that is.
+    return command if agent is Agent.CLAUDE_CODE else f"sh -c {shlex.quote(command)}"
 
 
 def add_claude_hooks(text: str, options: HookOptions) -> str:
