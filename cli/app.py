@@ -77,6 +77,8 @@ def root_options(
       jobdb complete --detail "all sorted"
       jobdb show
 
+    That is a worker by hand. 'jobdb work -- CMD' is one for agents: it runs CMD for each job, and keeps hold of it.
+
     'jobdb COMMAND --help' describes a command.
     """
     ctx.obj = Settings(db=db, busy_timeout_sec=busy_timeout)

@@ -58,7 +58,7 @@ def claim(
     One worker at a time holds a job, until its lease ends: it renews the lease in time, and stops the work if that is
     refused. While the lease is live, silence does not end the job. Each further command needs the claim's number, the
     attempt: the line that --export prints sets it, and the job, for all of them. --json prints the job's record:
-    prompt, attempt, worker, lease_expires_at and the rest.
+    prompt, attempt, worker, lease_expires_at and the rest. 'jobdb work' does all this for a command that it runs.
 
     \b
     Examples:

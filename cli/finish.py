@@ -49,7 +49,8 @@ def fail(
     """End a job as failed: publish 'error'.
 
     Prints the event's seq. This is final, also for a job that was registered with --max-attempts and has tries left:
-    a worker that wants it to be tried again gives it back with 'jobdb release'.
+    a worker that wants it to be tried again gives it back with 'jobdb release'. ('jobdb work' itself decides by the
+    tries that are left what a failure of its agent means.)
 
     \b
     Example:

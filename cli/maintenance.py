@@ -37,8 +37,8 @@ def reap(
     was silent for longer than its idle timeout, unless a live lease or an open question (permission_required)
     protects it. Prints one line per job with tab-separated id, 'returned' or 'ended', and the reason.
 
-    A worker that runs under jobdb does both by itself. 'jobdb claim' does the first part, so that work goes on without
-    this command; where only other workers claim jobs, run it regularly, on any host, for the time limits.
+    'jobdb work' does both by itself, so where one is running, nothing needs this command. 'jobdb claim' does the first
+    part. Where all jobs are claimed with it, run 'jobdb reap' regularly, on any host, for the time limits.
 
     \b
     Example:

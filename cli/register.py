@@ -76,8 +76,8 @@ def register(
         typer.Option(
             "--max-attempts",
             metavar="N",
-            help="The number of tries: an expired lease uses one up, and so does an agent's failure under a worker of "
-            "jobdb; after the last one the job ends as error. Default: three expired leases, one failure.",
+            help="The number of tries: an expired lease uses one up, and so does an agent's failure under 'jobdb "
+            "work'; after the last one the job ends as error. Default: three expired leases, one failure.",
             show_default=False,
             min=1,
         ),

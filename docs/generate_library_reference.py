@@ -22,6 +22,7 @@ import jobdb
 from jobdb import AsyncRegistry, Registry, errors
 from jobdb.model import literals
 from jobdb.registry.async_follower import AsyncFollower
+from jobdb.registry.async_working import AsyncWork, AsyncWorking
 from jobdb.registry.follower import Follower
 from jobdb.registry.tokens import Tokens
 
@@ -119,7 +120,8 @@ def _asyncio() -> Iterator[str]:
     awaited = [name for name in verbs if inspect.iscoroutinefunction(vars(AsyncRegistry)[name])]
     rows = [
         ("`await`", awaited),
-        ("`async for`", [name for name in verbs if name not in awaited and name != "open"]),
+        ("`async for`", [name for name in verbs if name not in awaited and name not in ("open", "working")]),
+        ("`async with`", ["working"]),
         ("`await`, of `registry.tokens`", [name for name in vars(Tokens) if not name.startswith("_")]),
     ]
     yield ASYNC_VERBS + "".join(f"| {', '.join(f'`{name}`' for name in names)} | {use} |\n" for use, names in rows)
@@ -130,6 +132,8 @@ def _asyncio() -> Iterator[str]:
     yield _signature("aclose", AsyncRegistry.aclose)
     yield from _text(AsyncRegistry.aclose)
     yield from _class(AsyncFollower, "AsyncFollower")
+    yield from _class(AsyncWorking, "AsyncWorking")
+    yield from _class(AsyncWork, "AsyncWork")
 
 
 def _methods(found: type, shown: str, *, level: int) -> Iterator[str]:

@@ -22,8 +22,10 @@ class StatsStatements(StatementSet):
 
     stats_by_agent: Statement
     stats_by_day: Statement
+    stats_readiness: Statement
     stats_durations: Statement
     stats_events: Statement
+    stats_open_questions: Statement
 
 
 STATS = StatsStatements(Path(__file__).with_name("stats.sql"))
@@ -72,6 +74,9 @@ class Stats:
         refusals: how often each verdict was given, and when it was last given.
         events: the number of stored events.
         outbox: the number of events that wait for the broker.
+        delayed: how many of the pending jobs nobody can claim yet.
+        retried: how many of the jobs that have not ended have used up a try.
+        open_questions: the number of questions that wait for an answer.
     """
 
     taken_at: str
@@ -83,6 +88,9 @@ class Stats:
     refusals: dict[str, VerdictTotal]
     events: int
     outbox: int
+    delayed: int = 0
+    retried: int = 0
+    open_questions: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values under the stable names of ``jobdb stats --json``."""
@@ -97,6 +105,9 @@ class Stats:
             "refused_last_at": {verdict: total.last_at for verdict, total in self.refusals.items()},
             "events": self.events,
             "outbox": self.outbox,
+            "delayed": self.delayed,
+            "retried": self.retried,
+            "open_questions": self.open_questions,
         }
 
 
@@ -129,6 +140,7 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
         for number, status, count in tx.all(STATS.stats_by_day, since=since):
             day = (format_time(from_ms(int(number) * _DAY_MS)) or "")[:10]
             by_day.setdefault(day, _zero_per_status())[status] = int(count)
+        delayed, retried = tx.all(STATS.stats_readiness, now=now)[0]
         jobs = _zero_per_status()
         jobs.update({status: int(count) for status, count in tx.all(JOBS.count_by_status)})
         return Stats(
@@ -147,6 +159,9 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
             },
             events=_count(tx.one(STATS.stats_events)),
             outbox=_count(tx.one(OUTBOX.count_outbox)),
+            delayed=int(delayed),
+            retried=int(retried),
+            open_questions=_count(tx.one(STATS.stats_open_questions)),
         )
 
 
@@ -177,6 +192,8 @@ def prometheus(stats: Stats) -> str:
             lines.append(f"{name}{{{listed}}} {value!r}" if listed else f"{name} {value!r}")
 
     family("jobdb_jobs", "gauge", "Jobs by status.", [({"status": s}, n) for s, n in stats.jobs.items()])
+    family("jobdb_delayed_jobs", "gauge", "Pending jobs that nobody can claim yet.", [({}, stats.delayed)])
+    family("jobdb_retried_jobs", "gauge", "Jobs that have not ended and have used up a try.", [({}, stats.retried)])
     family(
         "jobdb_agent_jobs",
         "gauge",
@@ -202,6 +219,7 @@ def prometheus(stats: Stats) -> str:
     )
     family("jobdb_events", "gauge", "Events recorded and kept.", [({}, stats.events)])
     family("jobdb_outbox_events", "gauge", "Events that wait for the broker.", [({}, stats.outbox)])
+    family("jobdb_open_questions", "gauge", "Questions that wait for an answer.", [({}, stats.open_questions)])
     family(
         "jobdb_refusals_total",
         "counter",

@@ -12,124 +12,27 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, cast
 
 from ..errors import StaleAttempt
-from .async_follower import AsyncFollower
+from .async_verbs import ThreadBacked, following, in_thread, iterating, keeping, waiting
+from .async_working import Heartbeats
 from .change_watcher import ChangeWatcher
-from .claims import ClaimVerbs
 from .registry import Registry
 from .tokens import Tokens
 from .verb_threads import LOGGER, VerbThreads, ended
-from .waiting import Done, WaitForChange, Waiting, advance, pages_of, steps_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ..model import Claim
+    from ..model import Claim, WorkResult
     from ..urls import DatabaseUrl
-    from .follower import Follower
+    from .base import RegistryBase
 
 _Params = ParamSpec("_Params")
-_Result = TypeVar("_Result")
-_Item = TypeVar("_Item")
-_Target = TypeVar("_Target")
-_Target_co = TypeVar("_Target_co", covariant=True)
-
-
-class ThreadBacked(Generic[_Target_co]):
-    """An object with the verbs of another one, which run in threads.
-
-    Args:
-        target: the other one.
-        threads: run the verbs.
-        watcher: waits for changes of the database.
-    """
-
-    def __init__(self, target: _Target_co, threads: VerbThreads, watcher: ChangeWatcher) -> None:
-        self._target = target
-        self._threads = threads
-        self._watcher = watcher
-
-    async def _finish(self, steps: Waiting[_Result], undo: Callable[[_Result], None] | None) -> _Result:
-        """Run a waiting verb to its end: its looks in threads, its waits here."""
-
-        def undo_end(found: WaitForChange | Done[_Result]) -> None:
-            if undo is not None and isinstance(found, Done):
-                undo(found.value)
-
-        undo_step = None if undo is None else undo_end
-        while isinstance(found := await self._threads.run(partial(advance, steps), undo_step), WaitForChange):
-            await self._watcher.wait(found)
-        return found.value
-
-
-def in_thread(
-    verb: Callable[Concatenate[_Target, _Params], _Result],
-) -> Callable[Concatenate[ThreadBacked[_Target], _Params], Coroutine[Any, Any, _Result]]:
-    """Return a verb that runs in a thread."""
-
-    @wraps(verb)
-    async def run(face: ThreadBacked[_Target], /, *args: _Params.args, **options: _Params.kwargs) -> _Result:
-        return await face._threads.run(partial(verb, face._target, *args, **options))
-
-    return run
-
-
-def waiting(
-    verb: Callable[Concatenate[_Target, _Params], _Result], *, undo: Callable[[_Target, _Result], None] | None = None
-) -> Callable[Concatenate[ThreadBacked[_Target], _Params], Coroutine[Any, Any, _Result]]:
-    """Return a verb that needs no thread while it waits.
-
-    Args:
-        verb: one that :func:`waits` has made.
-        undo: called with its result, in a thread, if the task has been cancelled meanwhile.
-    """
-    steps = steps_of(verb)
-
-    @wraps(verb)
-    async def run(face: ThreadBacked[_Target], /, *args: _Params.args, **options: _Params.kwargs) -> _Result:
-        target = face._target
-        return await face._finish(steps(target, *args, **options), None if undo is None else partial(undo, target))
-
-    return run
-
-
-def iterating(
-    verb: Callable[Concatenate[_Target, _Params], Iterator[_Item]],
-) -> Callable[Concatenate[ThreadBacked[_Target], _Params], AsyncIterator[_Item]]:
-    """Return a verb that is an asynchronous iterator; a thread reads each page.
-
-    Args:
-        verb: one that :func:`paged` has made.
-    """
-    pages = pages_of(verb)
-
-    @wraps(verb)
-    async def run(
-        face: ThreadBacked[_Target], /, *args: _Params.args, **options: _Params.kwargs
-    ) -> AsyncIterator[_Item]:
-        reading = pages(face._target, *args, **options)
-        while (page := await face._threads.run(partial(next, reading, None))) is not None:
-            for item in page:
-                yield item
-
-    return run
-
-
-def following(
-    verb: Callable[Concatenate[_Target, _Params], Follower],
-) -> Callable[Concatenate[ThreadBacked[_Target], _Params], AsyncFollower]:
-    """Return a verb that follows events as an asynchronous iterator."""
-
-    @wraps(verb)
-    def run(face: ThreadBacked[_Target], /, *args: _Params.args, **options: _Params.kwargs) -> AsyncFollower:
-        return AsyncFollower(partial(verb, face._target, *args, **options), face._threads, face._watcher)
-
-    return run
 
 
 class Opening:
@@ -174,12 +77,12 @@ def opening(open_registry: Callable[_Params, Registry]) -> Callable[_Params, Ope
     return run
 
 
-def _release(registry: ClaimVerbs, claim: Claim | None) -> None:
+def _release(registry: RegistryBase, claim: Claim | None) -> None:
     """Release a claim that its task has not received."""
     if claim is None:
         return
     try:
-        registry.release(claim.job_id, attempt=claim.attempt)
+        cast("Registry", registry).release(claim.job_id, attempt=claim.attempt)
     except StaleAttempt:
         pass  # it has ended, or has been returned by a reaper, meanwhile
     except Exception:
@@ -190,6 +93,12 @@ def _release(registry: ClaimVerbs, claim: Claim | None) -> None:
             claim.job_id,
             claim.attempt,
         )
+
+
+def _release_all(registry: RegistryBase, result: WorkResult) -> None:
+    """Release the claims of a batch that its task has not received."""
+    for claim in result.claims:
+        _release(registry, claim)
 
 
 class AsyncTokens(ThreadBacked[Tokens]):
@@ -206,9 +115,10 @@ class AsyncTokens(ThreadBacked[Tokens]):
 class AsyncRegistry(ThreadBacked[Registry]):
     """The job registry for asyncio. Its verbs are those of :class:`Registry`, with the same arguments and errors.
 
-    Await them; iterate with ``async for`` over ``all_jobs``, ``all_events`` and ``subscribe``. Any number of tasks may
-    share it, in any number of event loops, but not across a fork: a forked child gets ForkedRegistry. It runs verbs in
-    up to eight threads. A task that waits needs none: for all of them together, one thread watches the database.
+    Await them; iterate with ``async for`` over ``all_jobs``, ``all_events`` and ``subscribe``; enter ``working`` with
+    ``async with``. Any number of tasks may share it, in any number of event loops, but not across a fork: a forked
+    child gets ForkedRegistry. It runs verbs in up to eight threads. A task that waits needs none: for all of them
+    together, one thread watches the database.
 
     A task can be cancelled in every verb, and goes on at once. A verb that has begun then runs to its end in its
     thread, so whether it was done can only be read from the database. A job that was claimed for a task which was
@@ -255,6 +165,11 @@ class AsyncRegistry(ThreadBacked[Registry]):
     events = in_thread(Registry.events)
     all_events = iterating(Registry.all_events)
 
+    ask = in_thread(Registry.ask)
+    questions = in_thread(Registry.questions)
+    answer = in_thread(Registry.answer)
+    wait_for_answer = waiting(Registry.wait_for_answer)
+
     accept = in_thread(Registry.accept)
     accept_many = in_thread(Registry.accept_many)
     subscribe = following(Registry.subscribe)
@@ -262,11 +177,21 @@ class AsyncRegistry(ThreadBacked[Registry]):
     refusals = in_thread(Registry.refusals)
     verdict_counts = in_thread(Registry.verdict_counts)
 
+    work_batch = in_thread(Registry.work_batch, undo=_release_all)
+    claim_states = in_thread(Registry.claim_states)
+    working = keeping(Registry.working)
+    add_worker = in_thread(Registry.add_worker)
+    remove_worker = in_thread(Registry.remove_worker)
+    workers = in_thread(Registry.workers)
+    attempts = in_thread(Registry.attempts)
+    return_jobs_of_dead_workers = in_thread(Registry.return_jobs_of_dead_workers)
+
     def __init__(self, registry: Registry) -> None:
         threads = VerbThreads(registry.store.check, registry.url)
         watcher = ChangeWatcher(registry.store, registry.url)
-        super().__init__(registry, threads, watcher)
-        self.tokens = AsyncTokens(registry.tokens, threads, watcher)
+        heartbeats = Heartbeats()
+        super().__init__(registry, threads, watcher, heartbeats)
+        self.tokens = AsyncTokens(registry.tokens, threads, watcher, heartbeats)
         self.registry = registry
         self._pid = os.getpid()
         self._close_lock = threading.Lock()
@@ -305,6 +230,7 @@ class AsyncRegistry(ThreadBacked[Registry]):
         self._closing.result()
 
     def _close(self, checkpoint: bool) -> None:
+        self._heartbeats.close()
         self._watcher.close()
         self._threads.close()
         self.registry.close(checkpoint=checkpoint)

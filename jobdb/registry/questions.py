@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..core import arguments
 from ..core.protocol import MAX_DETAIL_CHARS
-from ..errors import IllegalTransition, InvalidInput, StaleAttempt, TimedOut
+from ..errors import AttemptRequired, IllegalTransition, InvalidInput, StaleAttempt, TimedOut
 from ..model import JobStatus
 from .base import RegistryBase
 from .waiting import WaitForChange, waits
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ALLOW_OR_DENY = ("allow", "deny")
 MAX_CHOICES = 64
+MAX_ANSWER_CHARS = 16_384
+"""The maximum length of an answer, in code points: the event that acknowledges it contains it, escaped."""
 _LONGEST_WAIT_SEC = 60.0
 
 
@@ -109,7 +111,8 @@ class QuestionVerbs(RegistryBase):
 
         Args:
             job_id: the id of the job.
-            answer: "allow" or "deny", or one of the question's choices, or any text if it has none.
+            answer: "allow" or "deny", or one of the question's choices, or any text if it has none, up to
+                16,384 characters.
             by: who answers, up to 256 characters.
             key: the question's key; may be None if the job has one open question.
             message: what the agent is told besides.
@@ -129,7 +132,7 @@ class QuestionVerbs(RegistryBase):
         """
         return self.engine.answer(
             arguments.job_id(job_id),
-            arguments.text("answer", answer, most=MAX_DETAIL_CHARS),
+            arguments.text("answer", answer, most=MAX_ANSWER_CHARS),
             key=arguments.optional_text("key", key, most=128),
             by=arguments.text("by", by, most=256),
             message=arguments.text("message", message, most=MAX_DETAIL_CHARS, least=0),
@@ -155,6 +158,7 @@ class QuestionVerbs(RegistryBase):
             TimedOut: nobody answered in time; the question stays open.
             IllegalTransition: the job has ended, so that nobody can answer any more.
             StaleAttempt: the claim was taken over or released.
+            AttemptRequired: the job is held under a lease, and ``attempt`` is None.
 
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
@@ -189,12 +193,20 @@ class QuestionVerbs(RegistryBase):
         Raises:
             IllegalTransition: the job has ended.
             StaleAttempt: the claim was taken over or released.
+            AttemptRequired: the job is held under a lease, and the caller names no attempt.
         """
         job = self.engine.get(question.job_id)
         if job.terminal:
             raise IllegalTransition(
                 f"job {job.job_id} has ended as {job.status}; its question {question.key} cannot be answered",
                 advice="stop this work",
+            )
+        if attempt is None and job.lease_expires_at is not None:
+            raise AttemptRequired(
+                f"cannot wait for an answer of job {job.job_id} without an attempt: {job.worker} holds it under a "
+                f"lease as attempt {job.attempt}",
+                advice=f"if you are that worker, pass attempt={job.attempt}",
+                command=f"if you are that worker, set JOBDB_ATTEMPT={job.attempt}",
             )
         if attempt is not None and (attempt != job.attempt or job.status is not JobStatus.RUNNING):
             raise StaleAttempt(

@@ -1,7 +1,8 @@
 """What the code that does a job holds in its hands: :class:`Work`, and ``Registry.working``, which keeps a claim alive.
 
 Called by applications with a loop of their own, through ``Registry.working``; the worker (``jobdb.work``) hands the
-same ``Work`` to its handlers. Calls the registry's verbs, in a thread of its own.
+same ``Work`` to its handlers, and the asyncio face does what a block does with threads in its own way. Calls the
+registry's verbs, in a thread of its own.
 
 A claim can end while its job is being worked on: somebody cancels the job, or the lease runs out because this process
 was stopped or could not reach the database. Nobody can stop a thread from outside, so the code that works has to ask:
@@ -192,7 +193,11 @@ class Working:
 
     Returned by ``Registry.working``, which documents it.
 
+    The block is `begin`, `beat` at intervals of ``pause_sec``, and `finish`; none of them at the same time as another.
+
     Attributes:
+        work: what the block gets.
+        pause_sec: how often to call `beat`, in seconds.
         outcome: "completed", "failed" (a try was used up), "returned" or "lost", once the block has ended.
     """
 
@@ -201,22 +206,34 @@ class Working:
         self._claim = claim
         self._lease_sec = lease_sec
         self._token = CancellationToken(0.0)
+        self.pause_sec = min(_CHECK_SEC, lease_sec / 6)
         self._renew_at = 0.0
         self._done = Flag()
         self._heartbeat = threading.Thread(target=self._keep, name=f"jobdb-heartbeat-{claim.job_id}", daemon=True)
-        self._work = Work(claim, self._token, self._publish)
+        self.work = Work(claim, self._token, self._publish)
         self.outcome: Outcome | None = None
 
     def __enter__(self) -> Work:
-        self._renew()
+        self.begin()
         self._heartbeat.start()
-        return self._work
+        return self.work
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._done.set()
         self._heartbeat.join()
+        return self.finish(error)
+
+    def finish(self, error: BaseException | None) -> bool:
+        """Record how the block ended; return True if its exception must not leave it.
+
+        Args:
+            error: the exception that ended it; None if there was none.
+
+        Raises:
+            StaleAttempt: the claim is gone, and the block had not learned of it.
+        """
         if isinstance(error, WorkCancelled) and self._token.told:
             self.outcome = "lost"
             return True
@@ -235,7 +252,7 @@ class Working:
         if self._token.lost and self._token.told:
             return "lost"
         if error is None:
-            detail, data = self._work.result
+            detail, data = self.work.result
             self._insist(
                 lambda: self._registry.publish(job_id, EventKind.COMPLETED, detail=detail, data=data, attempt=attempt)
             )
@@ -290,28 +307,38 @@ class Working:
 
     # -- the heartbeat
 
-    def _renew(self) -> None:
+    def begin(self) -> None:
+        """Renew the lease, so that the block begins with a whole one.
+
+        Raises:
+            StaleAttempt: the claim is gone.
+        """
         asked_at = boottime()
         self._registry.renew(self._claim.job_id, attempt=self._claim.attempt, lease_sec=self._lease_sec)
         self._token.extend(lease_times.deadline(asked_at, self._lease_sec))
         self._renew_at = lease_times.renewal_due(asked_at, self._lease_sec)
 
     def _keep(self) -> None:
-        """Renew the lease, and notice when the claim is gone, until the block ends."""
-        pause_sec = min(_CHECK_SEC, self._lease_sec / 6)
-        while not self._done.wait(pause_sec) and not self._token.check():
-            try:
-                if boottime() >= self._renew_at:
-                    self._renew()
-                else:
-                    self._check_claim()
-            except (Refused, UnknownJob) as refusal:
-                self._token.cancel(str(refusal), lost=True)
-            except (Busy, Unavailable, StorageFailed) as error:
-                if isinstance(error, SyncFailed):
-                    self._token.cancel(str(error), lost=True)
-            except JobdbError as error:
+        while not self._done.wait(self.pause_sec) and self.beat():
+            pass
+
+    def beat(self) -> bool:
+        """Renew the lease when it is time, and ask whether the claim stands; return False once it does not."""
+        if self._token.check():
+            return False
+        try:
+            if boottime() >= self._renew_at:
+                self.begin()
+            else:
+                self._check_claim()
+        except (Refused, UnknownJob) as refusal:
+            self._token.cancel(str(refusal), lost=True)
+        except (Busy, Unavailable, StorageFailed) as error:
+            if isinstance(error, SyncFailed):
                 self._token.cancel(str(error), lost=True)
+        except JobdbError as error:
+            self._token.cancel(str(error), lost=True)
+        return not self._token.check()
 
     def _check_claim(self) -> None:
         key = (self._claim.job_id, self._claim.attempt)

@@ -15,6 +15,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _TFD_NONBLOCK, _TFD_CLOEXEC = os.O_NONBLOCK, getattr(os, "O_CLOEXEC", 0)
 _TFD_TIMER_ABSTIME = 1
 _POLL_SEC = 1.0
+_MAX_SEC = 9e9
 
 
 def boottime() -> float:
@@ -38,6 +39,25 @@ class _TimerSpec(ctypes.Structure):
     _fields_ = (("interval", _Timespec), ("value", _Timespec))
 
 
+class _Timerfd:
+    """The system's functions for timers, looked up once: a keeper, which is forked, is not to do it again."""
+
+    def __init__(self) -> None:
+        libc = ctypes.CDLL(None)
+        self.create = libc.timerfd_create
+        self.set = libc.timerfd_settime
+
+
+def _find_timerfd() -> _Timerfd | None:
+    try:
+        return _Timerfd()
+    except (AttributeError, OSError):
+        return None
+
+
+_timerfd = _find_timerfd()
+
+
 class BootTimer:
     """A time on the boot clock that a ``poll`` can wait for.
 
@@ -46,12 +66,7 @@ class BootTimer:
     """
 
     def __init__(self) -> None:
-        self._fd = -1
-        try:
-            self._libc = ctypes.CDLL(None, use_errno=True)
-            self._fd = self._libc.timerfd_create(_CLOCK, _TFD_NONBLOCK | _TFD_CLOEXEC)
-        except (AttributeError, OSError):
-            pass
+        self._fd = -1 if _timerfd is None else _timerfd.create(_CLOCK, _TFD_NONBLOCK | _TFD_CLOEXEC)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable from the set time on; -1 if the system has no such timer."""
@@ -59,11 +74,11 @@ class BootTimer:
 
     def set(self, at: float) -> None:
         """Set the time, in seconds of `boottime`."""
-        if self._fd >= 0:
-            # A time of zero would disarm the timer.
-            nanoseconds = max(1, round(at * 1e9))
+        if _timerfd is not None and self._fd >= 0:
+            # A time of zero would disarm the timer; one after centuries does not fit.
+            nanoseconds = max(1, round(min(at, _MAX_SEC) * 1e9))
             value = _TimerSpec(_Timespec(0, 0), _Timespec(*divmod(nanoseconds, 1_000_000_000)))
-            if self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(value), None) != 0:
+            if _timerfd.set(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(value), None) != 0:
                 self.close()
 
     def longest_wait(self, at: float) -> float | None:

@@ -24,13 +24,24 @@ DATABASE = "jobs"
 _DAYS_SHOWN = 14
 _QUERIES = Path(__file__).parent / "datasette_plugin.sql"
 _FACETS = {"v_jobs": ["status", "agent"], "v_events": ["event"], "v_refusals": ["verdict"], "v_verdicts": ["verdict"]}
-_SORT_COLUMNS = {"v_jobs": "created_at", "v_events": "recorded_at", "v_refusals": "number", "v_verdicts": "last_at"}
+_SORT_COLUMNS = {
+    "v_jobs": "created_at",
+    "v_events": "recorded_at",
+    "v_refusals": "number",
+    "v_verdicts": "last_at",
+    "v_workers": "heartbeat_at",
+    "v_attempts": "started_at",
+    "v_questions": "asked_at",
+}
 _DESCRIPTIONS = {
     "v_jobs": "Every job. Click an id for its page.",
     "v_events": "Events of all jobs, newest first.",
     "v_subscriptions": "The last event that each subscriber has accepted, per job.",
     "v_refusals": "Authentic events that were refused.",
     "v_verdicts": "How often each verdict was given.",
+    "v_workers": "The workers that jobdb runs, and when they were last heard of.",
+    "v_attempts": "Attempts of these workers, with the paths of their logs.",
+    "v_questions": "What agents have asked, and the answers.",
 }
 
 
@@ -147,6 +158,7 @@ async def _overview(datasette: Any) -> dict[str, Any]:
         "statuses": tuple(status.value for status in JobStatus),
         "counts": counts,
         "asking": (await registry.execute(statements["page_asking"])).single_value(),
+        "questions": (await registry.execute(statements["page_questions"])).single_value(),
         "refused": (await registry.execute(statements["page_refused"])).single_value() or 0,
         "days": [
             {"day": day, "all": sum(of.values()), "parts": [(name, n, 100 * n / longest) for name, n in of.items()]}

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .transitions import Transition
 
 NEVER = float("inf")
+LINGER_SHARE, LONGEST_LINGER_SEC = 0.1, 0.001
+"""How long to wait for jobs that end at once: a share of what the transaction took that they can save."""
 DRAIN_REASON = "the worker was stopped"
 
 
@@ -54,6 +56,8 @@ class Dispatcher:
 
     Attributes:
         exit_code: the exit code that a runner asked for; 0 if none did.
+        linger_sec: how long it is worth to wait before the next round, in seconds: jobs were started a moment ago, and
+            those that end at once can then share the next transaction.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Dispatcher:
         self._drain_until: float | None = None
         self._kills = False
         self.exit_code = 0
+        self.linger_sec = 0.0
 
     # -- one round
 
@@ -94,6 +99,7 @@ class Dispatcher:
         Raises:
             JobdbError: the database cannot be used any more.
         """
+        self.linger_sec = 0.0
         for message in self._mailbox.take():
             self._handle(message)
         if self._mailbox.take_change():
@@ -121,6 +127,7 @@ class Dispatcher:
     def _use_database(self) -> None:
         """Ask and write what is due."""
         self._check_claims()
+        self._stop_silent()
         if self._reaper is not None and not self.is_draining and self._clock() >= self._reaper.due_at:
             for transition in self._reaper.reap(self._clock()):
                 self._report(transition)
@@ -129,7 +136,7 @@ class Dispatcher:
     def _next_round(self) -> float:
         """Return when the next round is due unless somebody wakes us."""
         times = [slot.next_check() for slot in self._slots.values()]
-        database = [self._heartbeat_at]
+        database = [self._heartbeat_at, *(slot.idle_at for slot in self._slots.values())]
         if self._drain_until is not None:
             times += [max(self._drain_until, self._patience_end(slot)) for slot in self._slots.values()]
             if any(slot.stop is None for slot in self._slots.values()):
@@ -197,6 +204,19 @@ class Dispatcher:
             stop = slot.overdue(now)
             if stop is not None:
                 self._stop(slot, stop)
+
+    def _stop_silent(self) -> None:
+        """Stop what is past its idle limit, unless the database knows of a later sign of life or an open question.
+
+        An agent that asks with ``jobdb ask``, or publishes through the library, does not use its channel.
+        """
+        now = self._clock()
+        for slot in [slot for slot in self._slots.values() if slot.is_silent(now)]:
+            silent_sec = self._registry.engine.silent_sec(slot.key[0])
+            if silent_sec is not None and silent_sec >= slot.claim.job.idle_timeout_sec:
+                self._stop(slot, slot.idle_stop())
+            else:
+                slot.note_sign(now - (silent_sec or 0.0))
 
     def drain(self, reason: str = DRAIN_REASON) -> None:
         """Claim nothing more; what runs may run for ``drain_sec``, then it is stopped and given back."""
@@ -319,6 +339,8 @@ class Dispatcher:
         self._records.apply(written, result)
         self._apply_renewals(renew, result, asked_at=now)
         self._apply_events(written, result)
+        if result.claims:
+            self.linger_sec = min(LONGEST_LINGER_SEC, LINGER_SHARE * (self._clock() - now))
         for claim in result.claims:
             self._begin(claim, asked_at=now)
 

@@ -14,6 +14,9 @@ from .outcomes import Stop, StopCause
 if TYPE_CHECKING:
     from ..model import Claim
 
+SIGN_SLACK_SEC = 1.0
+"""How much later the last sign of life may be than the last one that was heard of: a keeper reports one a second."""
+
 Key = tuple[str, int]
 """A job id and an attempt."""
 
@@ -66,8 +69,27 @@ class Slot:
         self._sign_at = now
         self._question_is_open = kind is EventKind.PERMISSION_REQUIRED
 
+    def is_silent(self, now: float) -> bool:
+        """Return True if there was no sign of life for the whole idle limit, as far as this worker has seen."""
+        return now >= self.idle_at
+
+    @property
+    def idle_at(self) -> float:
+        """When the idle limit is over; never, if there is none, or while the last event is a question."""
+        idle_sec = self.claim.job.idle_timeout_sec
+        if self.stop is not None or idle_sec <= 0 or self._question_is_open:
+            return float("inf")
+        return self._sign_at + idle_sec + SIGN_SLACK_SEC
+
+    def idle_stop(self) -> Stop:
+        """Return why a silent attempt is stopped."""
+        return Stop(StopCause.IDLE, f"idle: no sign of life for more than {self.claim.job.idle_timeout_sec} s")
+
     def overdue(self, now: float) -> Stop | None:
-        """Return why the attempt must be stopped now, if a time is up that was not up before."""
+        """Return why the attempt must be stopped now, if a time is up that was not up before.
+
+        The idle limit is not among these times: whether it counts, only the database knows.
+        """
         if now >= self.deadline and self.holds_claim:
             reason = "the lease ran out before it could be renewed"
             return Stop(StopCause.DEADLINE, reason, at_once=True)
@@ -76,8 +98,6 @@ class Slot:
         job = self.claim.job
         if 0 < job.timeout_sec <= now - self.started_at:
             return Stop(StopCause.TIMEOUT, f"timed out: running for more than {job.timeout_sec} s")
-        if 0 < job.idle_timeout_sec <= now - self._sign_at and not self._question_is_open:
-            return Stop(StopCause.IDLE, f"idle: no sign of life for more than {job.idle_timeout_sec} s")
         return None
 
     def next_check(self) -> float:
@@ -86,6 +106,4 @@ class Slot:
         job = self.claim.job
         if self.stop is None and job.timeout_sec > 0:
             times.append(self.started_at + job.timeout_sec)
-        if self.stop is None and job.idle_timeout_sec > 0 and not self._question_is_open:
-            times.append(self._sign_at + job.idle_timeout_sec)
         return min(times, default=float("inf"))

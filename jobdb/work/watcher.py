@@ -51,7 +51,7 @@ class Watcher:
         while not self._stop.is_set():
             try:
                 before = self._store.data_version() if seen is None else seen
-                version = self._store.wait_for_change(before, _WAIT_SEC)
+                version = self._store.wait_for_change(before, _WAIT_SEC, wake=self._stop)
             except JobdbError:
                 # The dispatcher meets the error, too, and decides; without a watcher it asks now and then.
                 self._stop.wait(_RETRY_SEC)

@@ -211,6 +211,8 @@ class Worker:
                 left = due - boottime()
                 if left > 0:
                     self._mailbox.wait(min(left, _LONGEST_WAIT_SEC))
+                if dispatcher.linger_sec:
+                    time.sleep(dispatcher.linger_sec)
         except JobdbError:
             while not dispatcher.abandon():
                 self._mailbox.wait(0.05)

@@ -18,11 +18,14 @@ CREATE TABLE questions (
     CHECK ((answer IS NULL) = (answered_by IS NULL) AND (answer IS NULL) = (answered_ms IS NULL))
 );
 
-CREATE INDEX questions_open ON questions (job) WHERE answer IS NULL;
+CREATE INDEX questions_open ON questions (id) WHERE answer IS NULL;
+CREATE INDEX questions_of_job ON questions (job, id);
 
 CREATE VIEW v_questions AS
 SELECT j.job_id, q.key, q.attempt, j.agent, j.status AS job_status, q.text, q.choices, q.answer, q.message,
        q.answered_by,
        utc_time(q.asked_ms) AS asked_at,
-       utc_time(q.answered_ms) AS answered_at
+       utc_time(q.answered_ms) AS answered_at,
+       q.seq,
+       CASE WHEN q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt THEN 1 ELSE 0 END AS is_open
 FROM questions AS q JOIN jobs AS j ON j.id = q.job;

@@ -18,11 +18,14 @@ CREATE TABLE questions (
     CHECK ((answer IS NULL) = (answered_by IS NULL) AND (answer IS NULL) = (answered_ms IS NULL))
 ) STRICT;
 
-CREATE INDEX questions_open ON questions (job) WHERE answer IS NULL;
+CREATE INDEX questions_open ON questions (id) WHERE answer IS NULL;
+CREATE INDEX questions_of_job ON questions (job, id);
 
 CREATE VIEW v_questions AS
 SELECT j.job_id, q.key, q.attempt, j.agent, j.status AS job_status, q.text, q.choices, q.answer, q.message,
        q.answered_by,
        strftime('%Y-%m-%dT%H:%M:%SZ', q.asked_ms / 1000, 'unixepoch') AS asked_at,
-       strftime('%Y-%m-%dT%H:%M:%SZ', q.answered_ms / 1000, 'unixepoch') AS answered_at
+       strftime('%Y-%m-%dT%H:%M:%SZ', q.answered_ms / 1000, 'unixepoch') AS answered_at,
+       q.seq,
+       q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt AS is_open
 FROM questions AS q JOIN jobs AS j ON j.id = q.job;

@@ -36,6 +36,14 @@ COMMANDS: dict[str, list[list[str]]] = {
     "show": [["show", "evil"], ["show", "evil", "--json"], ["show", HOSTILE_TEXT]],
     "events": [["events", "evil"], ["events", "evil", "--json"], ["events", "evil", "--wire"]],
     "wait": [["wait", "evil", "--json"], ["wait", HOSTILE_TEXT]],
+    "questions": [["questions"], ["questions", "--all"], ["questions", "evil", "--json"], ["questions", HOSTILE_TEXT]],
+    "answer": [
+        ["answer", "asking/" + HOSTILE_TEXT, HOSTILE_TEXT, "--by", HOSTILE_TEXT, "--message", LONG_HOSTILE_TEXT],
+        ["answer", "asking/" + HOSTILE_TEXT, "again"],
+        ["answer", "evil", HOSTILE_TEXT],
+        ["answer", HOSTILE_TEXT, "allow"],
+        ["questions", "--all"],
+    ],
     "cancel": [["cancel", "free2", "--reason", HOSTILE_TEXT, "--json"], ["cancel", "evil", "--reason", HOSTILE_TEXT]],
     "claim": [
         ["claim", "--job", "free", "--worker", HOSTILE_TEXT, "--json"],
@@ -54,6 +62,16 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["claim", "--job", "free5"],
         ["list"],
         ["show", "free5"],
+    ],
+    "ask": [
+        ["ask", "asking", LONG_HOSTILE_TEXT, "--key", "k" + HOSTILE_TEXT, "--choices", f"{HOSTILE_TEXT},deny"],
+        ["ask", "asking", "again", "--key", "k" + HOSTILE_TEXT, "--wait", "0", "--default", "deny"],
+        ["ask", "evil", HOSTILE_TEXT, "--choices", HOSTILE_TEXT + ",,"],
+        ["ask", "evil", HOSTILE_TEXT, "--default", HOSTILE_TEXT],
+        ["ask", HOSTILE_TEXT, HOSTILE_TEXT],
+        ["list"],
+        ["show", "asking"],
+        ["stats"],
     ],
     "complete": [["complete", "free3", "--detail", HOSTILE_TEXT, "--json"]],
     "fail": [["fail", "free4", "--detail", HOSTILE_TEXT, "--data", json.dumps({HOSTILE_TEXT: HOSTILE_TEXT}), "--json"]],
@@ -175,6 +193,8 @@ def hostile_cli(module_cli: Any) -> Any:
         registry.publish("evil", "error", detail=LONG_HOSTILE_TEXT, attempt=1)
         for number in ("", 2, 3, 4, 5):
             registry.register(agent=HOSTILE_TEXT, prompt=LONG_HOSTILE_TEXT, job_id=f"free{number}")
+        registry.register(agent=HOSTILE_TEXT, prompt=LONG_HOSTILE_TEXT, job_id="asking")
+        registry.ask("asking", LONG_HOSTILE_TEXT, key=HOSTILE_TEXT, choices=[HOSTILE_TEXT, "no"])
         add_hostile_worker(registry, cli.folder / "logs")
         payloads = [event.payload for event in registry.events("evil")]
     (cli.folder / "payloads").write_text(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
 from jobdb.cli.watch_screen import View
 from rich.console import Console, ConsoleDimensions
+
+from jobdb import WorkBatch, WorkerInfo
 
 
 def test_a_released_job_is_not_ready_before_its_delay(cli: Any) -> None:
@@ -71,6 +74,36 @@ def test_the_limits_shown_are_those_that_can_end_the_job(cli: Any) -> None:
 
 def test_jobs_are_registered_without_an_idle_limit(cli: Any) -> None:
     assert cli("show", cli.register(), "--json").json["idle_timeout_sec"] == 0
+
+
+def test_stats_count_delayed_and_retried_jobs(cli: Any) -> None:
+    lost = cli.register("--max-attempts", "3")
+    cli("claim", "--lease-sec", "0.001")
+    assert cli("claim").out.strip() == lost, "the lease has expired: the second try"
+    cli.register()
+    cli("claim")
+    held = next(job["job_id"] for job in cli("list", "--status", "running", "--json").json_lines if not job["strikes"])
+    cli("release", held, "--attempt", "1", "--delay", "600")
+    stats = cli("stats", "--json").json
+    assert (stats["delayed"], stats["retried"], stats["jobs"]["pending"]) == (1, 1, 1)
+    assert {"delayed\t1", "retried\t1"} <= set(cli("stats").lines)
+    assert "1 pending not ready yet, 1 with used-up tries" in cli.run_in_terminal("stats")
+    assert "jobdb_delayed_jobs 1\n" in cli("stats", "--format", "prometheus").out
+
+
+def test_watch_shows_the_workers_and_which_one_is_silent(cli: Any) -> None:
+    worker = WorkerInfo(
+        worker_id="w1", name="host1:4711", agent=None, host="host1", machine="m", boot_id="b", pid_namespace="n",
+        pid=1, pid_started=1, slots=4, log_dir=None, lease_sec=60,
+    )  # fmt: skip
+    with cli.open_registry() as registry:
+        registry.register(agent="codex", prompt="p")
+        registry.add_worker(worker)
+        registry.add_worker(replace(worker, worker_id="w2", name="host2:99", lease_sec=0.001))
+        registry.work_batch(WorkBatch(worker_id="w1", worker="host1:4711", claim=1, heartbeat=True))
+    time.sleep(0.01)
+    drawn = cli("watch", "--once").out
+    assert re.search(r"^host1:4711 1/4  host2:99 0/4 silent \d+s", drawn, re.MULTILINE), drawn
 
 
 def test_a_list_of_all_columns_fits_80_columns(cli: Any) -> None:

@@ -25,7 +25,7 @@ def test_tasks_are_woken_by_another_connection(database: Any) -> None:
             event = asyncio.ensure_future(anext(follower))
             await until_waiting(one, 4)
             for number in range(3):
-                await two.complete(f"job-{number}")
+                await two.complete(f"job-{number}", attempt=1)
             assert {job.status for job in await asyncio.gather(*waits)} == {JobStatus.COMPLETED}
             assert (await event).seq == 1 and [each async for each in follower] == []
 

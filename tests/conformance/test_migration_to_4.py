@@ -11,9 +11,8 @@ import pytest
 from jobdb import InvalidInput, JobStatus, Registry, SchemaMismatch, Verdict
 from jobdb.engines.identity import broker_identity, read_identity, require_place
 from jobdb.engines.sql.sealer import token_binding
-from jobdb.engines.sqlite import migrations as sqlite_migrations
 from tests.support.keys import TOKEN, vault
-from tests.support.old_schema import create_at_version
+from tests.support.old_schema import create_old_database
 from tests.support.wire_events import signed
 
 ENGINES = ("sqlite", "postgresql")
@@ -52,28 +51,7 @@ def rows():
 
 def create_version_3_database(engine, tmp_path, request, monkeypatch):
     """Create the database; return its URL and a function that migrates it."""
-    if engine == "sqlite":
-        path = tmp_path / "db" / "jobs.db"
-        create_at_version(path, 3, statements=rows())
-        return str(path), lambda: sqlite_migrations.migrate(path)
-    import psycopg
-
-    server = request.getfixturevalue("postgres_server")
-    schema = f"version_3_{next(_schemas)}"
-    with psycopg.connect(server.url()) as connection:
-        connection.execute(f"CREATE SCHEMA {schema}".encode())
-    from jobdb.engines.postgresql import migrations
-
-    url = server.url(schema=schema)
-    with monkeypatch.context() as patched:
-        files = migrations.migration_files
-        patched.setattr(migrations, "migration_files", lambda name: files(name)[:3])
-        migrations.migrate_postgresql(url)
-    with psycopg.connect(url) as connection:
-        for statement in rows():
-            connection.execute(statement.replace("X'", "'\\x").encode())
-        connection.execute(b"SELECT setval('jobs_id_seq', 10)")
-    return url, lambda: migrations.migrate_postgresql(url)
+    return create_old_database(engine, 3, tmp_path, request, monkeypatch, statements=rows())
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -55,6 +55,26 @@ def test_each_job_is_claimed_once(database, worker_processes):
         assert registry.count_by_status()[JobStatus.RUNNING] == count
 
 
+def test_every_attempt_of_jobs_whose_leases_keep_expiring_is_given_once(database, worker_processes):
+    tries = scaled(database, 40)
+    with database.open() as registry:
+        ids = [
+            job.job_id for job in registry.register_many([NewJob(agent="a", prompt="", max_attempts=tries)] * PROCESSES)
+        ]
+    worker_processes.begin(
+        [worker_processes.add("claim_expiring", f"w{number}", ",".join(ids)) for number in range(PROCESSES)]
+    )
+    entries = worker_processes.finish()
+    claimed = Counter((entry["job_id"], entry["attempt"]) for entry in entries)
+    # One use of a try per attempt: the last one ends the job.
+    assert claimed == Counter((job_id, attempt) for job_id in ids for attempt in range(1, tries + 1))
+    with database.open() as registry:
+        for job_id in ids:
+            job = registry.get(job_id)
+            assert (job.status, job.attempt, job.strikes) == (JobStatus.ERROR, tries, tries - 1)
+            assert [event.event for event in registry.events(job_id)] == ["error"]
+
+
 def test_concurrent_batches_over_the_same_jobs_do_not_deadlock(database, worker_processes):
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 6)]

@@ -80,7 +80,7 @@ def page_codex(environ: dict[str, str]) -> Iterator[None]:
         configure_codex(Path(environ["HOME"]), model.url)
         environ["PATH"] = f"{environ['PATH']}{os.pathsep}{programs}"
         yield
-    assert model.errors == [] and model.requests
+    assert model.errors == []
 
 
 def runnable(page: Path) -> list[Block]:

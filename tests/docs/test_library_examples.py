@@ -15,6 +15,7 @@ import pytest
 import jobdb
 from jobdb import AsyncRegistry, Registry, Vault
 from jobdb.registry.async_follower import AsyncFollower
+from jobdb.registry.async_working import AsyncWorking
 from jobdb.registry.follower import Follower
 from jobdb.registry.tokens import Tokens
 from jobdb.urls import parse_url
@@ -33,7 +34,7 @@ def verbs(found: type) -> Iterator[tuple[str, Any]]:
 VERBS = {name: member for found in (Registry, Tokens, Follower) for name, member in verbs(found)}
 VERBS |= {
     name: member
-    for found in (AsyncRegistry, AsyncFollower)
+    for found in (AsyncRegistry, AsyncFollower, AsyncWorking)
     for name, member in verbs(found)
     if not hasattr(member, "__wrapped__")  # a verb of Registry, which has its example
 }

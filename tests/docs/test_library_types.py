@@ -55,6 +55,7 @@ async def mistakes() -> None:
         async for event in registry.subscribe("j", subscriber="s", start="begin"):  # arg-type
             event.status  # attr-defined
         await registry.tokens.rotate("j", overlap="1")  # call-arg
+        registry.working("j")  # arg-type
         await registry.nonsense()  # attr-defined
 """
 
@@ -90,6 +91,10 @@ async def uses() -> None:
             event: Event = await anext(follower)
             outcome: Job | None = follower.outcome
         done: Job = await registry.wait("j", timeout_sec=5)
+        if claim is not None:
+            async with registry.working(claim, lease_sec=30) as work:
+                await work.progress("half of it", pct=50)
+                work.set_result("all sorted", {"files": work.attempt})
         kid: int = await registry.tokens.rotate("j", overlap_sec=5)
     other: AsyncRegistry = await AsyncRegistry.open()
     sync: Registry = other.registry

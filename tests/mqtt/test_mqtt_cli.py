@@ -59,6 +59,10 @@ def start_process(environment: dict[str, str], tmp_path: Path) -> Iterator[Calla
         process.communicate(timeout=TIMEOUT_SEC)
 
 
+CLAIM = ("--attempt", "1")
+"""What the worker that claimed the job names."""
+
+
 @pytest.fixture
 def job(run: Run, broker: Broker) -> str:
     made = run("register", "--agent", "codex", "sort", "--broker-host", "127.0.0.1", "--broker-port", str(broker.port))
@@ -76,7 +80,7 @@ def _wait_until_it_says(process: subprocess.Popen[str], what: str) -> None:
 def test_relay_runs_until_stopped(run: Run, start_process: Callable[..., subprocess.Popen[str]], job: str) -> None:
     relay = start_process("relay")
     for _ in range(3):
-        assert run("publish", job, "progress").returncode == 0
+        assert run("publish", job, "progress", *CLAIM).returncode == 0
     wait_until(lambda: json.loads(run("stats", "--json").stdout)["outbox"] == 0)
     relay.send_signal(signal.SIGTERM)
     out, err = relay.communicate(timeout=TIMEOUT_SEC)
@@ -86,7 +90,7 @@ def test_relay_runs_until_stopped(run: Run, start_process: Callable[..., subproc
 
 def test_relay_once_reports_what_is_left(run: Run, job: str, broker: Broker) -> None:
     broker.stop()
-    run("publish", job, "progress")
+    run("publish", job, "progress", *CLAIM)
     done = run("relay", "--once", "--timeout-sec", "4")
     assert done.returncode == 3 and "not yet delivered: 1 event;" in done.stderr and "Connection refused" in done.stderr
     broker.start()
@@ -96,13 +100,13 @@ def test_relay_once_reports_what_is_left(run: Run, job: str, broker: Broker) -> 
 
 def test_publish_delivers_at_once_and_leaves_the_rest_to_the_relay(run: Run, job: str, broker: Broker) -> None:
     with RawClient(broker.port, topics=("jobdb/#",)) as listener:
-        run("publish", job, "started")
-        done = run("publish", job, "progress", "--deliver", "--json")
+        run("publish", job, "started", *CLAIM)
+        done = run("publish", job, "progress", *CLAIM, "--deliver", "--json")
         assert done.returncode == 0 and json.loads(done.stdout)["seq"] == 2 and done.stderr == ""
         wait_until(lambda: len(listener.received) == 2)
         assert [json.loads(payload)["seq"] for _, payload, _ in listener.received] == [1, 2]
     broker.stop()
-    done = run("publish", job, "progress", "--deliver")
+    done = run("publish", job, "progress", *CLAIM, "--deliver")
     assert (done.returncode, done.stdout) == (0, "3\n")
     assert "1 event of job" in done.stderr and "'jobdb relay' delivers the rest" in done.stderr
 
@@ -162,7 +166,7 @@ def test_subscribe_over_a_broker_reports_refusals(
     with RawClient(broker.port) as client:
         client.publish(f"jobdb/jobs/{job}/events", '{"schema_version":1,"secret":"hush"}')
         assert "refused: malformed" in watcher.stderr.readline()
-    assert run("publish", job, "progress", "--deliver").returncode == 0
+    assert run("publish", job, "progress", *CLAIM, "--deliver").returncode == 0
     assert json.loads(watcher.stdout.readline())["seq"] == 1
 
 

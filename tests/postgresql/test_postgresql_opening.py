@@ -119,7 +119,7 @@ def test_a_role_without_privileges_is_told_which_it_needs(postgres_server, url):
         with Registry.open(url.replace("jobdb@", "worker_role@")) as registry:
             job = registry.register(agent="a", prompt="")
             registry.claim(worker="w")
-            registry.publish(job.job_id, "completed")
+            registry.publish(job.job_id, "completed", attempt=1)
             assert next(registry.subscribe(subscriber="s", timeout_sec=30)).seq == 1
         with Registry.open(url.replace("jobdb@", "stranger_role@")) as registry:
             with pytest.raises(StorageFailed, match="grant"):

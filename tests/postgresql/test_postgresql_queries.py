@@ -184,7 +184,7 @@ def test_the_documented_reader_role_can_only_query(url):
         connection.execute(b"DROP ROLE IF EXISTS jobs_reader")
         connection.execute(b"CREATE ROLE jobs_reader LOGIN")
         connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO jobs_reader".encode())
-        views = "v_jobs, v_events, v_subscriptions, v_refusals, v_verdicts"
+        views = "v_jobs, v_events, v_subscriptions, v_refusals, v_verdicts, v_workers, v_attempts"
         connection.execute(f"GRANT SELECT ON {views} TO jobs_reader".encode())
         try:
             # Also where the grant on the schema's version is not given.

@@ -22,6 +22,8 @@ from jobdb import (
     Registry,
     TimedOut,
     UnknownJob,
+    WorkBatch,
+    WorkerInfo,
 )
 from jobdb.registry.async_follower import AsyncFollower
 from jobdb.registry.asynchronous import AsyncTokens
@@ -58,12 +60,27 @@ def test_the_follower_has_the_methods_of_the_synchronous_one() -> None:
 
 
 def test_verbs_are_awaited_or_iterated() -> None:
-    iterated = {"open", "all_jobs", "all_events", "subscribe"}
+    iterated = {"open", "all_jobs", "all_events", "subscribe", "working"}
     for face in (AsyncRegistry, AsyncTokens):
         for name, verb in verbs(face).items():
             assert inspect.iscoroutinefunction(verb) == (name not in iterated), name
 
 
+WORKER = WorkerInfo(
+    worker_id="w1",
+    name="host1:7",
+    agent=None,
+    host="host1",
+    machine="m",
+    boot_id="b",
+    pid_namespace="4026531836",
+    pid=7,
+    pid_started=1,
+    slots=2,
+    log_dir=None,
+    lease_sec=60,
+)
+DONE = NewEvent(job_id="one", event="completed", attempt=7)
 CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("register", (), {"agent": "a", "prompt": "p", "job_id": "one", "auth_token": "t" * 40}),
     ("register_many", ([NewJob(agent="b", prompt="p", job_id="two", auth_token="u" * 40)],), {}),
@@ -98,6 +115,14 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("verdict_counts", (), {}),
     ("reap", (), {}),
     ("prune", (), {"older_than_sec": 1}),
+    ("add_worker", (WORKER,), {}),
+    ("workers", (), {}),
+    ("work_batch", (WorkBatch(worker_id="w1", worker="host1:7", claim=2, events=(DONE,)),), {}),
+    ("claim_states", ([("one", 1), ("two", 1)],), {}),
+    ("attempts", ("one",), {}),
+    ("working", ("no claim",), {}),
+    ("return_jobs_of_dead_workers", (WORKER,), {"dead": ["w1"]}),
+    ("remove_worker", ("w1",), {}),
     ("tokens.show", ("one",), {}),
     ("tokens.current", ("one",), {}),
     ("tokens.list", ("one",), {}),

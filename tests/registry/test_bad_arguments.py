@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobdb import Broker, GiveBack, InvalidInput, JobdbError, NewEvent, NewJob, Registry, WorkBatch
+from jobdb import Broker, Claim, GiveBack, InvalidInput, JobdbError, NewEvent, NewJob, Registry, WorkBatch
 from jobdb.registry.tokens import Tokens
 from tests.support.keys import vault
 from tests.support.worker_records import worker_info
@@ -70,6 +70,10 @@ def new_job(registry: Registry, **fields: Any) -> Any:
 
 def batch(registry: Registry, **fields: Any) -> Any:
     return registry.work_batch(WorkBatch(**{"worker_id": "w1", "worker": "w", "claim": 1, "agent": "nobody", **fields}))
+
+
+def claimed(registry: Registry) -> Claim:
+    return Claim(registry.get("claimed"), 1, "w", None)
 
 
 def give_back(registry: Registry, **fields: Any) -> Any:
@@ -195,6 +199,8 @@ VERBS: dict[str, tuple[Verb, list[Any]]] = {
         for name, bad in GIVE_BACK.items()
     },
     "claim_states": (lambda r, v: r.claim_states(v), KEYS),
+    "working claim": (lambda r, v: r.working(v), [*BAD_OBJECT, None, ("j", 1)]),
+    "working lease_sec": (lambda r, v: r.working(claimed(r), lease_sec=v), [*BAD_SEC, None, 0, math.inf]),
     "add_worker": (lambda r, v: r.add_worker(v), [*BAD_OBJECT, None]),
     **{
         f"add_worker {name}": (lambda r, v, name=name: r.add_worker(worker_info(**{"worker_id": "w1", name: v})), bad)

@@ -8,9 +8,10 @@ import apsw
 import pytest
 from jobdb.schema import SEALED_COLUMNS, migration_files
 
-from jobdb import InvalidInput, Registry
+from jobdb import InvalidInput, Registry, WorkBatch
 from jobdb.engines.sqlite.authorizer import READABLE_TABLES, authorize
 from tests.support.keys import vault
+from tests.support.worker_records import worker_info
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +19,8 @@ def run_query(tmp_path_factory):
     place = tmp_path_factory.mktemp("question") / "jobs.db"
     with Registry.open(place, create=True, vault=vault()) as registry:
         registry.register(agent="codex", prompt="p", job_id="j", expected_artifacts=["a", "b"])
+        registry.add_worker(worker_info("w1"))
+        registry.work_batch(WorkBatch(worker_id="w1", worker="w", claim=1))
         yield lambda sql: registry.engine.store.query(sql, limit=10, timeout_sec=20)
 
 
@@ -82,6 +85,9 @@ def test_tables_outside_the_registry_are_refused(run_query, sql):
         "SELECT job_id, prompt FROM v_jobs NATURAL FULL JOIN v_jobs AS again",
         "SELECT rank() OVER (ORDER BY created_at) FROM v_jobs",
         "SELECT * FROM v_subscriptions, v_refusals, v_verdicts",
+        "SELECT * FROM v_workers",
+        "SELECT job_id, attempt, log FROM v_attempts JOIN v_workers USING (worker_id)",
+        "SELECT machine, boot_id FROM workers",
     ],
 )
 def test_ordinary_queries_are_run(run_query, sql):

@@ -54,4 +54,4 @@ def each_keeper_server(request: pytest.FixtureRequest, attempts: Attempts) -> It
 
 
 def is_of_a_living_process(group: Path) -> bool:
-    return Path("/proc", group.name.rpartition("-")[2]).exists()
+    return Path("/proc", group.name.split("-")[1]).exists()

@@ -6,6 +6,7 @@ a line on stdin, so that all begin together. Each line of the log is one ``write
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -56,6 +57,19 @@ def register_keys(registry: Any, ack_log: AckLog, count: str) -> None:
         ack_log.write(key=number, job_id=job.job_id)
 
 
+def answer_all(registry: Any, ack_log: AckLog, job_id: str, count: str) -> None:
+    """Answer the same questions as the other processes, in the same order."""
+    from jobdb import AlreadyAnswered
+
+    for number in range(int(count)):
+        won, by = True, str(os.getpid())
+        try:
+            registry.answer(job_id, random.choice(("allow", "deny")), by=by, key=f"k{number}")
+        except AlreadyAnswered:
+            won = False
+        ack_log.write(key=f"k{number}", by=by, won=won)
+
+
 def accept_lines(registry: Any, ack_log: AckLog, file: str, window: str) -> None:
     lines = Path(file).read_text("utf-8").splitlines()
     random.shuffle(lines)
@@ -84,6 +98,24 @@ def run_worker(registry: Any, ack_log: AckLog, lease_sec: str) -> None:
             ack_log.write(did="lost", job_id=claim.job_id, attempt=claim.attempt)
 
 
+def claim_expiring(registry: Any, ack_log: AckLog, worker: str, until_done: str) -> None:
+    """Claim jobs under leases that expire at once, by every way that there is, and log each claim, until all ended."""
+    from jobdb import IllegalTransition, WorkBatch
+    from tests.support.worker_records import worker_info
+
+    names = until_done.split(",")
+    registry.add_worker(worker_info(worker))
+    batch = WorkBatch(worker_id=worker, worker=worker, claim=3, lease_sec=0.001)
+    while not all(registry.get(name).terminal for name in names):
+        claims = [registry.claim(worker=worker, lease_sec=0.001), *registry.work_batch(batch).claims]
+        with contextlib.suppress(IllegalTransition):
+            claims.append(registry.claim(worker=worker, lease_sec=0.001, job_id=random.choice(names)))
+        if random.random() < 0.2:
+            registry.reap()
+        for claim in filter(None, claims):
+            ack_log.write(job_id=claim.job_id, attempt=claim.attempt)
+
+
 def publish_with_ids(registry: Any, ack_log: AckLog, job_ids: str, count: str) -> None:
     """Publish events, each with a unique mark; log each as answered or in doubt."""
     from jobdb import Unavailable
@@ -101,7 +133,17 @@ def publish_with_ids(registry: Any, ack_log: AckLog, job_ids: str, count: str) -
 
 TASKS: dict[str, Callable[..., None]] = {
     function.__name__: function
-    for function in (publish, publish_with_ids, publish_batches, claim_all, register_keys, accept_lines, run_worker)
+    for function in (
+        publish,
+        publish_with_ids,
+        publish_batches,
+        claim_all,
+        claim_expiring,
+        register_keys,
+        accept_lines,
+        answer_all,
+        run_worker,
+    )
 }
 
 

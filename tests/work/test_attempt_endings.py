@@ -45,14 +45,14 @@ class Scene:
         self.fleet = fleet
         (self.worker,) = fleet.workers
 
-    def register(self, ways: tuple[str, ...], *, timeout_sec: int = 0) -> None:
+    def register(self, ways: tuple[str, ...], *, max_attempts: int = 9, timeout_sec: int = 0) -> None:
         """Register a job for each way, and wait until all first attempts act."""
         self.registry.register_many(
             NewJob(
                 agent="hostile",
                 prompt=f"{way} first:hang",
                 job_id=f"job-{number}",
-                max_attempts=9,
+                max_attempts=max_attempts,
                 timeout_sec=timeout_sec,
             )
             for number, way in enumerate(ways)
@@ -122,9 +122,7 @@ def scene(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
         yield Scene(registry, fleet)
 
 
-@pytest.mark.parametrize(
-    "kinds", [("worker",), ("worker", "keepers"), ("keepers", "worker"), ("worker", "server"), ("server", "worker")]
-)
+@pytest.mark.parametrize("kinds", [("worker",), ("worker", "keepers"), ("worker", "server")])
 def test_agents_die_with_their_worker(scene: Scene, kinds: tuple[str, ...]) -> None:
     scene.register(MARKED + UNMARKED)
     scene.kill(*kinds)
@@ -142,7 +140,7 @@ def test_without_control_groups_agents_die_with_their_worker(scene: Scene) -> No
     scene.expect_second_attempts()
 
 
-@pytest.mark.parametrize("kinds", [("keepers",), ("keepers", "server"), ("server", "keepers")])
+@pytest.mark.parametrize("kinds", [("keepers",), ("keepers", "server")])
 def test_agents_die_with_their_keeper(scene: Scene, kinds: tuple[str, ...]) -> None:
     scene.register(MARKED + UNMARKED)
     scene.kill(*kinds)
@@ -217,7 +215,7 @@ def test_cancelled_agents_are_ended(scene: Scene) -> None:
 
 
 def test_agents_past_their_time_are_ended(scene: Scene) -> None:
-    scene.register(MARKED + UNMARKED, timeout_sec=2)
+    scene.register(MARKED + UNMARKED, max_attempts=1, timeout_sec=2)
     scene.expect_statuses(JobStatus.ERROR)
     scene.expect_no_agent()
     scene.expect_clean_end()

@@ -16,11 +16,11 @@ import pytest
 
 from jobdb.system.boot_clock import boottime
 from jobdb.work.keeper import attempt as attempt_module
-from jobdb.work.keeper.agent_process import ChildSignals
 from jobdb.work.keeper.cgroup import find_parent_group
 from jobdb.work.keeper.client import Keeper, KeeperServer
 from jobdb.work.keeper.launch import Launch, encode_launch
 from jobdb.work.keeper.messages import Blocked, Ended, Lost, Started
+from jobdb.work.keeper.signals import Signals
 from tests.support.hostile_programs import PROGRAMS, READY, find_hostile, hostile_program
 from tests.support.keeper_worker import WorkerProcess
 from tests.support.keepers import Attempts, Conversation, begin, run
@@ -278,12 +278,9 @@ def test_an_attempt_begins_when_the_lock_is_free(keeper_server: KeeperServer, at
 
 
 @pytest.fixture
-def short_patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt_module, "HOLDER_GRACE_SEC", 0.1)
     monkeypatch.setattr(attempt_module, "BLOCKED_SEC", 0.1)
-    wakeup_fd = signal.set_wakeup_fd(-1)
-    yield
-    signal.set_wakeup_fd(wakeup_fd)
 
 
 @pytest.mark.usefixtures("short_patience")
@@ -296,7 +293,7 @@ def test_a_lock_that_is_never_free_blocks_the_attempt(attempts: Attempts) -> Non
         attempt_module.Attempt(
             marshal.loads(encode_launch(attempts.launch("echo", "run"))),
             theirs,
-            signals=ChildSignals(),
+            signals=Signals(),
             parent_group=None,
             is_subreaper=False,
             share_lock=lambda _fd, _group: None,
@@ -304,3 +301,14 @@ def test_a_lock_that_is_never_free_blocks_the_attempt(attempts: Attempts) -> Non
         theirs.close()
     ended = Conversation(Keeper(ours)).wait_for_end()
     assert isinstance(ended, Ended) and (ended.cause, ended.exit_code, ended.tail) == ("blocked", None, b"")
+
+
+def test_an_attempt_that_is_over_does_not_stop_a_later_one(
+    worker_process: WorkerProcess, keeper_server: KeeperServer, attempts: Attempts
+) -> None:
+    pids = worker_process.start("sleep", 600, attempt=12)
+    for number in (1, 11):
+        ended = run(keeper_server, attempts.shell("echo run", attempt=number))
+        assert (ended.cause, ended.exit_code, ended.tail) == ("blocked", None, b"")
+    assert is_alive(pids["agent"])
+    assert run(keeper_server, attempts.shell("echo run", attempt=13)).tail == b"run\n"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from jobdb.system.boot_clock import boottime
 from jobdb.work.keeper.client import Keeper, KeeperServer
-from jobdb.work.keeper.messages import Lost, Started
+from jobdb.work.keeper.messages import Blocked, Lost, Started
+from tests.support.disks import freezable_disk, frozen
 from tests.support.hostile_programs import PROGRAMS, READY, find_hostile, hostile_program
 from tests.support.keepers import Attempts, Conversation, begin, run
 from tests.support.process_marks import marked_processes, wait_until_none
@@ -95,6 +99,16 @@ def test_an_extended_deadline_counts(keeper_server: KeeperServer, attempts: Atte
     conversation.keeper.close()
 
 
+def test_there_may_be_no_deadline_and_no_end_of_a_grace(keeper_server: KeeperServer, attempts: Attempts) -> None:
+    conversation = begin(keeper_server, attempts.shell("sleep 600", deadline=math.inf))
+    conversation.wait_for(Started)
+    conversation.keeper.extend(math.inf)
+    conversation.keeper.terminate(math.inf)
+    ended = conversation.wait_for_end()
+    assert (ended.cause, ended.signal) == ("terminated", signal.SIGTERM)
+    conversation.keeper.close()
+
+
 def test_nothing_begins_after_the_deadline(keeper_server: KeeperServer, attempts: Attempts) -> None:
     ended = run(keeper_server, attempts.shell("echo run", deadline_sec=-1, before="echo before", after="echo after"))
     assert (ended.cause, ended.stage, ended.exit_code, ended.tail) == ("deadline", "before", None, b"")
@@ -169,6 +183,28 @@ def test_the_deadline_ends_after(keeper_server: KeeperServer, attempts: Attempts
     ended = conversation.wait_for_end()
     assert (ended.stage, ended.cause, ended.signal) == ("after", "deadline", signal.SIGKILL)
     conversation.keeper.close()
+
+
+def test_a_process_that_cannot_be_killed_is_waited_for(keeper_server: KeeperServer, attempts: Attempts) -> None:
+    with freezable_disk(attempts.folder / "disk") as disk:
+        with frozen(disk):
+            conversation = begin(keeper_server, attempts.shell("echo x > disk/file; sleep 600"))
+            agent = conversation.wait_for(Started).pid
+            wait_until(lambda: Path(f"/proc/{agent}/stat").read_text().split()[2] == "D")
+            conversation.keeper.kill()
+            assert conversation.wait_for(Blocked) == Blocked(agent)
+            keeper = conversation.keeper.pid
+            assert keeper is not None and wakeups(keeper) < 200
+            assert attempts.lock.exists()
+        assert conversation.wait_for_end().signal == signal.SIGKILL
+        conversation.keeper.close()
+
+
+def wakeups(pid: int) -> int:
+    """Return how often a process has waited and gone on."""
+    found = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 def test_an_agent_that_kills_its_keeper_is_killed(each_keeper_server: KeeperServer, attempts: Attempts) -> None:

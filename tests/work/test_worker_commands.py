@@ -201,7 +201,7 @@ def test_timeout_terminates_and_then_kills(registry: Registry, start_worker: Sta
 def test_output_is_a_sign_of_life_and_silence_is_not(
     registry: Registry, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    register(registry, "noisy", "while :; do echo x; sleep 0.3; done", idle_timeout_sec=1)
+    register(registry, "noisy", "while :; do echo x; sleep 0.3; done", idle_timeout_sec=2)
     register(registry, "silent", "sleep 600", idle_timeout_sec=1)
     question = "echo permission_required may I > $JOBDB_EVENTS; sleep 600"
     register(registry, "asking", question, idle_timeout_sec=1)

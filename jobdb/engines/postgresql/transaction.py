@@ -47,8 +47,10 @@ class PostgresTransaction:
 
     def _execute(self, statement: Statement, parameters: Mapping[str, Any]) -> psycopg.Cursor[Row]:
         text, notifies = FORMS[statement]
-        self.notifies = self.notifies or notifies
-        return self._cursor.execute(text, parameters)
+        cursor = self._cursor.execute(text, parameters)
+        # A claim that found nothing wakes nobody: idle workers would wake each other.
+        self.notifies = self.notifies or (notifies and cursor.rowcount > 0)
+        return cursor
 
     @property
     def now_ms(self) -> int:
@@ -100,8 +102,8 @@ class PostgresTransaction:
     def run_many(self, statement: Statement, /, parameters: Iterable[Mapping[str, Any]]) -> None:
         """Execute a statement once per set of parameters."""
         text, notifies = FORMS[statement]
-        self.notifies = self.notifies or notifies
         self._cursor.executemany(text, list(parameters))
+        self.notifies = self.notifies or (notifies and self._cursor.rowcount > 0)
 
     def run_rows(self, statement: Statement, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
         """Execute a statement once per row, whose values are those of the parameters ``names``."""

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from .lookups import JobState
 
 
+_MAX_NAMED = 10
+
+
 class _QuestionRow(NamedTuple):
     """A row of the statements that read questions."""
 
@@ -82,22 +85,23 @@ class QuestionVerbs(VerbGroup):
             if known is not None and (known.answer is not None or known.attempt == (attempt or state.attempt)):
                 _require_attempt(tx, state, job_id, attempt)
                 return known.question()
+            key = key or _new_key(tx, state)
+            if known is not None:  # the event says what is in the record, whatever the later attempt has called it
+                text, choices = known.text, json.loads(known.choices)
             event = self._ask_event(tx, job_id, text, key=key, choices=choices, attempt=attempt)
             row = {"attempt": event.attempt or 0, "seq": event.seq, "now": tx.now_ms}
             if known is not None:
                 tx.run(QUESTIONS.ask_again, question=known.number, **row)
             else:
-                key = key or f"q{event.seq}"
                 tx.run(QUESTIONS.insert_question, job=state.job, key=key, text=text, choices=_dump(choices), **row)
-            asked = _find(tx, state.job, key or "")
+            asked = _find(tx, state.job, key)
             assert asked is not None
         return asked.question()
 
     def _ask_event(
-        self, tx: Transaction, job_id: str, text: str, *, key: str | None, choices: Sequence[str], attempt: int | None
+        self, tx: Transaction, job_id: str, text: str, *, key: str, choices: Sequence[str], attempt: int | None
     ) -> WireEvent:
-        state = require_job(tx, job_id)
-        facts = {"key": key or f"q{state.last_seq + 1}", "choices": list(choices)}
+        facts = {"key": key, "choices": list(choices)}
         event = model.NewEvent(
             job_id=job_id,
             event=EventKind.PERMISSION_REQUIRED,
@@ -164,13 +168,25 @@ class QuestionVerbs(VerbGroup):
         return found.question()
 
     @verb
+    def silent_sec(self, job_id: str) -> float | None:
+        """Return for how long a job has been silent, in seconds: since its claim, last event or last answer.
+
+        None while it has an open question, and if there is no such job.
+        """
+        with self.store.read() as tx:
+            row = tx.one(QUESTIONS.silence, job_id=job_id)
+            if row is None or row[0]:
+                return None
+            return max(0, tx.now_ms - int(row[1])) / 1000
+
+    @verb
     def questions(self, *, job_id: str | None, open_only: bool, after: int, limit: int) -> list[Question]:
         """Return a page of questions, the oldest first: those of a job, the open ones, or all."""
         with self.store.read() as tx:
             if job_id is not None:
                 job = require_job_key(tx, job_id)
                 if open_only:
-                    rows = tx.all(QUESTIONS.open_questions_of_job, job=job)
+                    rows = tx.all(QUESTIONS.open_questions_of_job, job=job, after=after, limit=limit)
                 else:
                     rows = tx.all(QUESTIONS.questions_of_job, job=job, after=after, limit=limit)
             elif open_only:
@@ -185,17 +201,28 @@ def _find(tx: Transaction, job: int, key: str) -> _QuestionRow | None:
     return None if row is None else _QuestionRow._make(row)
 
 
+def _new_key(tx: Transaction, state: JobState) -> str:
+    """Return a key that no question of the job has: the seq of the event that will ask it."""
+    key = seq_key = f"q{state.last_seq + 1}"
+    number = 1
+    while _find(tx, state.job, key) is not None:
+        number += 1
+        key = f"{seq_key}-{number}"
+    return key
+
+
 def _only_open(tx: Transaction, state: JobState, job_id: str) -> _QuestionRow | None:
-    """Return the only open question of a job; None if it has none.
+    """Return the only open question of a job, else the only unanswered one, else None.
 
     Raises:
-        InvalidInput: it has several.
+        InvalidInput: there are several.
     """
-    found = [_QuestionRow._make(row) for row in tx.all(QUESTIONS.open_questions_of_job, job=state.job)]
+    rows = tx.all(QUESTIONS.open_questions_of_job, job=state.job, after=0, limit=_MAX_NAMED)
+    found = [_QuestionRow._make(row) for row in rows or tx.all(QUESTIONS.unanswered_questions, job=state.job, limit=2)]
     if len(found) > 1:
         keys = ", ".join(question.key for question in found)
         raise InvalidInput(
-            f"job {job_id} has {len(found)} open questions",
+            f"job {job_id} has several open questions",
             advice=f"give the key of one: {keys}",
             command=f"name one, as {job_id}/KEY; the keys are {keys}",
         )

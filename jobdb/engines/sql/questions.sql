@@ -6,11 +6,19 @@ SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q
 FROM questions AS q JOIN jobs AS j ON j.id = q.job
 WHERE q.job = :job AND q.key = :key;
 
--- open_questions_of_job: the open questions of a job, the oldest first.
+-- open_questions_of_job: a page of the questions of a job that can be answered, the oldest first.
 SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q.answer, q.message, q.answered_by,
        q.answered_ms, q.acknowledged
 FROM questions AS q JOIN jobs AS j ON j.id = q.job
-WHERE q.job = :job AND q.answer IS NULL ORDER BY q.id;
+WHERE q.job = :job AND q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt
+  AND q.id > :after
+ORDER BY q.id LIMIT :limit;
+
+-- unanswered_questions: the questions of a job that nobody has answered, whether that is still possible or not.
+SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q.answer, q.message, q.answered_by,
+       q.answered_ms, q.acknowledged
+FROM questions AS q JOIN jobs AS j ON j.id = q.job
+WHERE q.job = :job AND q.answer IS NULL ORDER BY q.id LIMIT :limit;
 
 -- questions_of_job: a page of the questions of a job, the oldest first.
 SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q.answer, q.message, q.answered_by,
@@ -18,11 +26,11 @@ SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q
 FROM questions AS q JOIN jobs AS j ON j.id = q.job
 WHERE q.job = :job AND q.id > :after ORDER BY q.id LIMIT :limit;
 
--- open_questions: a page of the open questions of jobs that have not ended, the oldest first.
+-- open_questions: a page of the questions that can be answered, the oldest first.
 SELECT j.job_id, q.id, q.key, q.attempt, q.text, q.choices, q.seq, q.asked_ms, q.answer, q.message, q.answered_by,
        q.answered_ms, q.acknowledged
-FROM questions AS q JOIN jobs AS j ON j.id = q.job
-WHERE q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt AND q.id > :after
+FROM questions AS q CROSS JOIN jobs AS j  -- in this order: there are more jobs than open questions
+WHERE j.id = q.job AND q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt AND q.id > :after
 ORDER BY q.id LIMIT :limit;
 
 -- all_questions: a page of all questions, the oldest first.
@@ -44,3 +52,10 @@ WHERE id = :question AND answer IS NULL;
 
 -- acknowledge_answer: record the event by which the worker acknowledged an answer.
 UPDATE questions SET acknowledged = :seq WHERE id = :question;
+
+-- silence: whether a job has an open question, and its last sign of life: the claim, an event or an answer.
+SELECT EXISTS (SELECT 1 FROM questions AS q WHERE q.job = j.id AND q.answer IS NULL AND q.attempt = j.attempt),
+       (SELECT max(times.ms)
+        FROM (SELECT j.started_ms AS ms UNION ALL SELECT j.last_event_ms UNION ALL SELECT j.created_ms
+              UNION ALL SELECT q.answered_ms FROM questions AS q WHERE q.job = j.id) AS times)
+FROM jobs AS j WHERE j.job_id = :job_id;

@@ -79,6 +79,7 @@ class QuestionStatements(StatementSet):
 
     question: Statement
     open_questions_of_job: Statement
+    unanswered_questions: Statement
     questions_of_job: Statement
     open_questions: Statement
     all_questions: Statement
@@ -86,6 +87,7 @@ class QuestionStatements(StatementSet):
     ask_again: Statement
     answer_question: Statement
     acknowledge_answer: Statement
+    silence: Statement
 
 
 class LeaseStatements(StatementSet):

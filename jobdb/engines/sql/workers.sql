@@ -1,11 +1,15 @@
 -- Statements for workers and the attempts that they make.
 
--- put_worker: record a worker, replacing an earlier row of its own.
+-- put_worker: record a worker, or that it is as described now.
 INSERT INTO workers (worker_id, name, agent, host, machine, boot_id, pid_namespace, pid, pid_started, slots, log_dir,
                      lease_ms, started_ms, heartbeat_ms)
 VALUES (:worker_id, :name, :agent, :host, :machine, :boot_id, :pid_namespace, :pid, :pid_started, :slots, :log_dir,
         :lease_ms, :now, :now)
-ON CONFLICT (worker_id) DO UPDATE SET heartbeat_ms = excluded.heartbeat_ms;
+ON CONFLICT (worker_id) DO UPDATE
+SET name = excluded.name, agent = excluded.agent, host = excluded.host, machine = excluded.machine,
+    boot_id = excluded.boot_id, pid_namespace = excluded.pid_namespace, pid = excluded.pid,
+    pid_started = excluded.pid_started, slots = excluded.slots, log_dir = excluded.log_dir,
+    lease_ms = excluded.lease_ms, heartbeat_ms = excluded.heartbeat_ms;
 
 -- heartbeat: record that a worker is alive.
 UPDATE workers SET heartbeat_ms = :now WHERE worker_id = :worker_id;

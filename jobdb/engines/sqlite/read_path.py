@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from os import getpid
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,20 +17,34 @@ import apsw
 from .connections import close_without_checkpoint, roll_back
 from .error_translation import translate
 from .mutex import MutexBlock
-from .snapshot_check import BACKFILL_ATTEMPTED, MX_FRAME, SALT, Snapshot, check_snapshot, require_read_mark
+from .snapshot_check import (
+    BACKFILL_ATTEMPTED,
+    MX_FRAME,
+    SALT,
+    Snapshot,
+    check_snapshot,
+    require_read_mark,
+)
 from .transaction import SqliteTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ...system.interrupt_safe_flag import Flag
     from .connections import BusyWait
     from .fork import Lifetime
     from .mutex import Mutex, MutexHold
     from .replacement_guard import ReplacementGuard
+    from .wal_watch import WalWatch
 
 _FIRST_PAUSE_SEC, _LONGEST_PAUSE_SEC = 0.001, 0.02
+_POLL_FIRST_SEC = 0.005
+"""How long a commit is looked for whose write may have come before the wait."""
+_POLL_AFTER_WRITE_SEC = 0.05
+"""How long after a write to the WAL its commit is looked for."""
+_ASK_SQLITE_SEC = 0.25
+"""How often SQLite is asked whether the database has changed although nobody has written to the WAL."""
+_LOOK_AT_FLAG_SEC = 0.05
 
 
 class ReadPath:
@@ -70,6 +85,8 @@ class ReadPath:
         self._guard = guard
         self._wal_index = wal_index
         self._clock = clock
+        self._wal_watches: list[WalWatch] = []  # that no thread uses now
+        self._cannot_watch = False
         self._snapshot: Snapshot = (0, 0)  # of the current transaction; under the mutex
 
     def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
@@ -178,16 +195,52 @@ class ReadPath:
 
         ``wake`` is a flag that ends the wait when it is set.
 
-        It polls, since SQLite has no notifications, at intervals that grow from 1 ms to 20 ms: a change is noticed
-        within milliseconds while there is traffic, and the processor is idle while there is none.
+        SQLite has no notifications. Where the kernel tells of writes to the WAL, this waits for one; otherwise, and
+        just after one, it polls, at intervals that grow from 1 ms to 20 ms.
         """
-        deadline = monotonic() + timeout_sec
-        pause = _FIRST_PAUSE_SEC
-        rest = time.sleep if wake is None else wake.wait
+        watch = self._take_watch()
+        try:
+            return self._wait_for_change(seen, monotonic() + timeout_sec, watch, wake)
+        finally:
+            if watch is not None:
+                self._wal_watches.append(watch)
+
+    def _wait_for_change(self, seen: int, deadline: float, watch: WalWatch | None, wake: Flag | None) -> int:
+        polls_until, pause = monotonic() + _POLL_FIRST_SEC, _FIRST_PAUSE_SEC
         while True:
+            if watch is not None:
+                watch.forget()
             version = self.data_version()
-            left = deadline - monotonic()
-            if version != seen or left <= 0 or (wake is not None and wake.is_set()):
+            now = monotonic()
+            if version != seen or now >= deadline or (wake is not None and wake.is_set()):
                 return version
-            rest(min(pause, left))
-            pause = min(pause * 1.2, _LONGEST_PAUSE_SEC)
+            if watch is None or now < polls_until:
+                rest = time.sleep if wake is None else wake.wait
+                rest(min(pause, deadline - now))
+                pause = min(pause * 1.2, _LONGEST_PAUSE_SEC)
+            elif self._wait_for_write(watch, min(deadline, now + _ASK_SQLITE_SEC), wake):
+                polls_until, pause = monotonic() + _POLL_AFTER_WRITE_SEC, _FIRST_PAUSE_SEC
+
+    def _wait_for_write(self, watch: WalWatch, until: float, wake: Flag | None) -> bool:
+        """Wait for a write to the WAL; return whether there was one."""
+        while (left := until - monotonic()) > 0:
+            if watch.wait(left if wake is None else min(left, _LOOK_AT_FLAG_SEC)):
+                return True
+            if wake is not None and wake.is_set():
+                return False
+        return False
+
+    def _take_watch(self) -> WalWatch | None:
+        """Return a watch of the WAL that no other thread uses; None where there is none."""
+        try:
+            return self._wal_watches.pop()
+        except IndexError:
+            if self._wal_index is None or self._cannot_watch:
+                return None
+        from .wal_watch import WalWatch
+
+        try:
+            return WalWatch(Path(f"{self.path}-wal"))
+        except OSError:
+            self._cannot_watch = True
+            return None

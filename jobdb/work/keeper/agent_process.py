@@ -13,10 +13,13 @@ import signal
 from contextlib import suppress
 
 from ...system.parent_control import set_parent_death_signal
+from .fork_into_group import fork_into_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from .cgroup import AttemptGroup
 
 _JOINED = b"g"
 _FAILED = {b"c": "command", b"f": "folder"}
@@ -84,33 +87,6 @@ class AgentProcess:
         return True
 
 
-class ChildSignals:
-    """The signals of this process that a child is not to have as they are here.
-
-    Made once, after this process has set its own handlers: looking at all signals takes longer than to reset a few.
-    """
-
-    def __init__(self) -> None:
-        special = (signal.SIGKILL, signal.SIGSTOP)
-        handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if number not in special}
-        self._changed = [number for number, handler in handlers.items() if handler != signal.SIG_DFL]
-        self._handled = [number for number in self._changed if handlers[number] != signal.SIG_IGN]
-
-    def block(self) -> None:
-        """Block the signals with a handler, so that a new child receives none before it has its own handlers."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._handled)
-
-    def unblock(self) -> None:
-        """Unblock all signals."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-    def reset(self) -> None:
-        """Set all signals to their defaults, and unblock them; in a child, before it executes a program."""
-        for number in self._changed:
-            signal.signal(number, signal.SIG_DFL)
-        self.unblock()
-
-
 def start_agent(
     argv: list[bytes],
     environment: Mapping[bytes, bytes],
@@ -118,8 +94,7 @@ def start_agent(
     *,
     stdin: int,
     output: int,
-    group: int,
-    signals: ChildSignals,
+    group: AttemptGroup | None,
 ) -> AgentProcess:
     """Fork a process that executes a program.
 
@@ -129,8 +104,7 @@ def start_agent(
         folder: its current folder.
         stdin: the descriptor of its input.
         output: the descriptor of its output and error output.
-        group: a descriptor from `AttemptGroup.open_members`; -1 for none.
-        signals: this process's.
+        group: the control group that it is to be in, if possible.
 
     Raises:
         StartError: no process could be made.
@@ -140,20 +114,21 @@ def start_agent(
     except OSError as error:
         raise StartError("process", error) from error
     parent = os.getpid()
-    signals.block()
+    pid = None if group is None else fork_into_group(group.folder)
+    has_joined = pid is not None
     try:
-        pid = os.fork()
+        pid = os.fork() if pid is None else pid
     except OSError as error:
-        signals.unblock()
         os.close(status)
         os.close(report)
         raise StartError("process", error) from error
     if pid == 0:
         try:
-            _become(argv, environment, folder, (stdin, output, group, report), signals, parent)
+            if has_joined or (group is not None and group.join()):
+                os.write(report, _JOINED)
+            _become(argv, environment, folder, (stdin, output, report), parent)
         finally:
             os._exit(_EXIT_CODE)
-    signals.unblock()
     os.close(report)
     os.set_blocking(status, False)
     return AgentProcess(pid, status)
@@ -163,28 +138,22 @@ def _become(
     argv: list[bytes],
     environment: Mapping[bytes, bytes],
     folder: bytes,
-    descriptors: tuple[int, int, int, int],
-    signals: ChildSignals,
+    descriptors: tuple[int, int, int],
     parent: int,
 ) -> None:
     """Turn this process, which was just forked, into the program."""
-    stdin, output, group, report = descriptors
+    stdin, output, report = descriptors
     part = b"f"
     try:
         os.setsid()
         set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != parent:
             return  # it has ended before the signal was set
-        if group >= 0:
-            with suppress(OSError):
-                os.write(group, b"0")
-                os.write(report, _JOINED)
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.chdir(folder)
         part = b"c"
-        signals.reset()
         _execute(argv, environment)
     except OSError as error:
         os.write(report, part + b"%d" % (error.errno or errno.EIO))

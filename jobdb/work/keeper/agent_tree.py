@@ -67,10 +67,11 @@ class AgentTree:
         """Send SIGTERM to all, and continue those that are stopped, so that they receive it."""
         if not HAS_PROC:
             self._signal_main_group(signal.SIGTERM)
-        processes = self._find()
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            for process in processes.values():
-                send_signal(process, number)
+        with suppress(OSError):  # the system is short of descriptors: they are killed after the grace
+            processes = self._find()
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                for process in processes.values():
+                    send_signal(process, number)
 
     def kill(self) -> int:
         """Kill all, wait until none is left, and return how many there were.
@@ -103,11 +104,13 @@ class AgentTree:
         if not HAS_PROC:
             self._signal_main_group(signal.SIGKILL)
             return {self._main}
-        if self.group is None:
-            return set(stop_and_kill(self._find, groups=True))
-        found = self.group.members()
-        self.group.kill()
-        return found | stop_and_kill(self._find, groups=True).keys()
+        found: set[int] = set()
+        with suppress(OSError):  # the system is short of descriptors: look again later
+            if self.group is not None:
+                found |= self.group.members()
+                self.group.kill()
+            found |= stop_and_kill(self._find, groups=True).keys()
+        return found
 
     def _find(self, visit: Callable[[Process], object] | None = None) -> Processes:
         return with_descendants(children_of(os.getpid()), visit=visit)

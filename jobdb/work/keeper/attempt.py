@@ -12,17 +12,17 @@ import math
 import os
 import signal
 import time
-from contextlib import suppress
 
 from . import frames
-from .agent_process import AgentProcess, ChildSignals, StartError, start_agent
+from .agent_process import AgentProcess, StartError, start_agent
 from .agent_tree import AgentTree
 from .capped_log import CappedLog
 from .cgroup import AttemptGroup, is_attempt_group
 from .job_lock import Holder, JobLock
 from .keeper_io import KeeperIO
-from .leftovers import MARK_VARIABLE, find_leftovers, is_running
-from .process_tree import HAS_PROC, stop_and_kill
+from .leftovers import MARK_VARIABLE, attempt_of_mark, find_leftovers, is_running
+from .process_tree import HAS_PROC, read_process, stop_and_kill
+from .signals import Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Attempt:
     """One attempt of a job, and all that is known of its processes.
 
     Args:
-        launch: what `launch.launch_fields` made of a Launch.
+        launch: what `launch.encode_launch` made of a Launch.
         worker: the end of the socket pair with the worker.
         signals: this process's signals.
         parent_group: the control group in which the attempt may have its own; None if there is none.
@@ -84,20 +84,20 @@ class Attempt:
         launch: dict[str, Any],
         worker: socket,
         *,
-        signals: ChildSignals,
+        signals: Signals,
         parent_group: bytes | None,
         is_subreaper: bool,
         share_lock: Callable[[int, bytes], None],
     ) -> None:
         self._launch = launch
-        self._io = KeeperIO(worker, launch["deadline"])
-        self._signals = signals
+        self._io = KeeperIO(worker, signals, launch["deadline"])
         self._lock = JobLock(launch["lock"])
         self._tree = AgentTree(self._io)
         self._parent_group = parent_group
         self._share_lock = share_lock
         self._environment = {**launch["environment"], MARK_VARIABLE: launch["mark"]}
         self._has_failed = False
+        self._number = attempt_of_mark(launch["mark"])
         self._ended = empty_report("run" if launch["before"] is None else "before")
         if is_subreaper and HAS_PROC:
             self._ended["contained_by"] = "subreaper"
@@ -140,6 +140,8 @@ class Attempt:
         while not self._try_lock():
             now = time.monotonic()
             holder = self._lock.read_holder()
+            if holder is not None and holder.attempt > self._number and holder.find() is not None:
+                raise _NotBegunError("blocked")  # this attempt is over already
             if holder is not None and holder.pid != asked:
                 asked, asked_at = holder.pid, now
                 self._io.send(frames.BLOCKED, holder.pid)
@@ -147,11 +149,16 @@ class Attempt:
             elif holder is not None and now - asked_at > HOLDER_GRACE_SEC:
                 holder.signal(signal.SIGKILL)
             self._wait_for_others(give_up_at)
-        self._kill_group_of(self._lock.read_holder())
-        group = None if self._parent_group is None else AttemptGroup.create(self._parent_group)
-        self._tree.group = group
-        self._lock.write_holder(b"" if group is None else group.folder)
-        self._share_lock(self._lock.fileno(), b"" if group is None else group.folder)
+        if self._lock.is_used():
+            self._kill_group_of(self._lock.read_holder())
+        process = read_process(os.getpid())
+        started = 0 if process is None else process.started
+        folder = b""
+        if self._parent_group is not None:
+            self._tree.group = AttemptGroup.create(self._parent_group, started)
+            folder = b"" if self._tree.group is None else self._tree.group.folder
+        self._lock.write_holder(started, self._number, folder)
+        self._share_lock(self._lock.fileno(), folder)
 
     def _try_lock(self) -> bool:
         self._check_stopped()
@@ -198,9 +205,12 @@ class Attempt:
         self._io.wait(now + _LOOK_SEC)
 
     def _check_stopped(self) -> None:
-        cause = self._io.stop_cause() or ("terminated" if self._io.grace is not None else None)
-        if cause is not None:
+        if (cause := self._asked_cause()) is not None:
             raise _NotBegunError(cause)
+
+    def _asked_cause(self) -> str | None:
+        """Return why nothing more is to be started; None if it may be."""
+        return self._io.stop_cause() or ("terminated" if self._io.grace is not None else None)
 
     def _prepare(self) -> None:
         launch = self._launch
@@ -213,7 +223,7 @@ class Attempt:
         launch = self._launch
         before, after = launch["before"], launch["after"]
         is_prepared = before is None or self._run_stage("before", [_SHELL, b"-c", before], None)
-        if is_prepared and self._ended["cause"] is None:
+        if is_prepared and not self._is_stopped():
             self._run_stage("run", launch["argv"], launch["stdin"])
         self._ended["leftovers"] += self._tree.kill()
         if is_prepared and after is not None and not self._io.is_claim_lost():
@@ -260,6 +270,8 @@ class Attempt:
                     self._ended["contained_by"] = "cgroup"
                 if stage == "run":
                     self._io.send(frames.STARTED, agent.pid)
+                if kill_at is not None:
+                    self._tree.terminate()  # before, the signal met a process that was not yet the program
             has_ended = self._tree.status is not None and agent.fileno() < 0
             # A program that was told to end may leave processes that are still ending: they have the same grace.
             if has_ended and (kill_at is None or not self._tree.has_children):
@@ -278,6 +290,12 @@ class Attempt:
                 return
             self._io.wait(kill_at, agent.fileno())
 
+    def _is_stopped(self) -> bool:
+        """Return whether the attempt was ended from outside, by now."""
+        if (cause := self._asked_cause()) is not None:
+            self._set_cause(cause)
+        return self._ended["cause"] is not None
+
     def _set_cause(self, cause: str) -> None:
         if self._ended["cause"] is None or cause == "deadline":
             self._ended["cause"] = cause
@@ -287,24 +305,17 @@ class Attempt:
             stdin_fd = os.open(os.devnull if stdin is None else stdin, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise StartError("stdin", error) from error
-        group_fd = -1
         try:
-            if self._tree.group is not None:
-                with suppress(OSError):
-                    group_fd = self._tree.group.open_members()
             return start_agent(
                 argv,
                 self._environment,
                 self._launch["folder"],
                 stdin=stdin_fd,
                 output=self._io.output_writer,
-                group=group_fd,
-                signals=self._signals,
+                group=self._tree.group,
             )
         finally:
             os.close(stdin_fd)
-            if group_fd >= 0:
-                os.close(group_fd)
 
 
 def _failure(status: int | None) -> dict[str, object]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from .process_tree import read_file
+from .process_tree import read_file, read_process
 
 _PREFIX = b"jobdb-"
 
@@ -50,23 +50,29 @@ class AttemptGroup:
         self.folder = folder
 
     @classmethod
-    def create(cls, parent: bytes) -> AttemptGroup | None:
-        """Make a group named after this process; None if that fails."""
-        group = cls(parent + b"/" + _PREFIX + b"%d" % os.getpid())
-        group.remove()  # that of an earlier process with this id
+    def create(cls, parent: bytes, started: int) -> AttemptGroup | None:
+        """Make a group named after this process; None if that fails.
+
+        Args:
+            parent: the folder in which it is made.
+            started: this process's start, in clock ticks since the boot: another process may get its id later.
+        """
+        folder = b"%b/%b%d-%d" % (parent, _PREFIX, os.getpid(), started)
         try:
-            os.mkdir(group.folder, 0o755)
+            os.mkdir(folder, 0o755)
         except OSError:
             return None
-        return group
+        return cls(folder)
 
-    def open_members(self) -> int:
-        """Return a descriptor; whoever writes ``0`` to it joins the group.
-
-        Raises:
-            OSError: it cannot be joined.
-        """
-        return os.open(self.folder + b"/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    def join(self) -> bool:
+        """Move this process into the group, and return whether that worked."""
+        with suppress(OSError):
+            fd = os.open(self.folder + b"/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                return os.write(fd, b"0") == 1
+            finally:
+                os.close(fd)
+        return False
 
     def kill(self) -> None:
         """Send SIGKILL to all members; none of them can fork a process that escapes it."""
@@ -99,8 +105,8 @@ def remove_abandoned_groups(parent: bytes) -> None:
     """Remove the empty groups of processes that no longer exist."""
     with suppress(OSError):
         for name in os.listdir(parent):
-            number = name[len(_PREFIX) :]
-            if name.startswith(_PREFIX) and number.isdigit() and not os.path.exists(b"/proc/" + number):
+            pid, _, started = name[len(_PREFIX) :].partition(b"-")
+            if name.startswith(_PREFIX) and pid.isdigit() and started.isdigit() and read_process(int(pid)) is None:
                 AttemptGroup(parent + b"/" + name).remove()
 
 
@@ -108,7 +114,7 @@ def _is_usable(parent: bytes) -> bool:
     """Return whether groups can be made in a folder and killed as a whole."""
     if not os.access(parent + b"/cgroup.procs", os.W_OK):
         return False
-    group = AttemptGroup.create(parent)
+    group = AttemptGroup.create(parent, 0)
     if group is None:
         return False
     try:

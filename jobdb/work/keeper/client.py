@@ -50,7 +50,7 @@ class Keeper:
     Threads may share it. Made by `KeeperServer.start`.
 
     Example:
-        >>> import os, selectors, tempfile
+        >>> import os, select, tempfile
         >>> from jobdb.system.boot_clock import boottime
         >>> from jobdb.work.keeper.client import KeeperServer
         >>> from jobdb.work.keeper.launch import Launch
@@ -61,14 +61,12 @@ class Keeper:
         ...     channel=f"{folder}/events", log=None, log_max_bytes=0, lock=f"{folder}/job.lock", mark="registry:job:1",
         ...     deadline=boottime() + 60, before=None, after=None, sweep=False,
         ... )
-        >>> with KeeperServer() as server, selectors.DefaultSelector() as selector:
+        >>> messages = []
+        >>> with KeeperServer() as server:
         ...     keeper = server.start(launch)
-        ...     selector.register(keeper, selectors.EVENT_READ)
-        ...     messages = []
         ...     while not keeper.has_ended:
-        ...         selector.select()
+        ...         readable, _, _ = select.select([keeper], [], [])
         ...         messages += keeper.receive()
-        ...     selector.unregister(keeper)
         ...     keeper.close()
         >>> messages[-1].exit_code, messages[-1].tail
         (0, b'hello\\n')

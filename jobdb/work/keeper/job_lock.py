@@ -20,26 +20,25 @@ _MAX_BYTES = 8192
 
 
 class Holder:
-    """The keeper that holds a lock, as the lock's file describes it.
+    """The keeper that holds a lock, or was killed holding it, as the lock's file describes it.
 
     Attributes:
         pid: its process id.
+        started: its start, in clock ticks since the boot.
+        place: the boot and the process namespace in which its id means something.
+        attempt: the number of its attempt.
         group: the folder of its attempt's control group; empty if it has none.
     """
 
-    __slots__ = ("group", "pid", "place", "started")
+    __slots__ = ("attempt", "group", "pid", "place", "started")
 
-    def __init__(self, pid: int, started: int, place: bytes, group: bytes) -> None:
-        self.pid, self.started, self.place, self.group = pid, started, place, group
-
-    def is_alive(self) -> bool:
-        """Return whether the keeper is a living process that this one can see."""
-        process = self.find()
-        return process is not None and not process.is_dead()
+    def __init__(self, pid: int, started: int, place: bytes, attempt: int, group: bytes) -> None:
+        self.pid, self.started, self.place = pid, started, place
+        self.attempt, self.group = attempt, group
 
     def find(self) -> Process | None:
         """Return the keeper's process, unless it is gone or belongs to another boot or process namespace."""
-        if self.place != _place() or self.pid == os.getpid():
+        if self.place != own_place() or self.pid == os.getpid():
             return None
         process = read_process(self.pid)
         return process if process is not None and process.started == self.started else None
@@ -90,23 +89,26 @@ class JobLock:
         """Return the descriptor that holds the lock."""
         return self._fd
 
+    def is_used(self) -> bool:
+        """Return whether the file says something, as it does if its last holder was killed; while it is held."""
+        return os.fstat(self._fd).st_size > 0
+
     def read_holder(self) -> Holder | None:
         """Return who holds the lock, or was killed holding it; None if the file does not tell."""
-        content = read_file(os.fsdecode(self._path), _MAX_BYTES) or b""
-        fields = content.split(b"\n")
-        if len(fields) != 5 or not fields[0].isdigit() or not fields[1].isdigit():
+        fields = (read_file(os.fsdecode(self._path), _MAX_BYTES) or b"").split(b"\n")
+        if len(fields) != 6 or not (fields[0].isdigit() and fields[1].isdigit() and fields[3].isdigit()):
             return None
-        return Holder(int(fields[0]), int(fields[1]), fields[2], fields[3])
+        return Holder(int(fields[0]), int(fields[1]), fields[2], int(fields[3]), fields[4])
 
-    def write_holder(self, group: bytes) -> None:
+    def write_holder(self, started: int, attempt: int, group: bytes) -> None:
         """Write into the file that this process holds the lock.
 
         Args:
+            started: its start, in clock ticks since the boot.
+            attempt: the number of the attempt.
             group: the folder of the attempt's control group; empty if it has none.
         """
-        own = read_process(os.getpid())
-        started = 0 if own is None else own.started
-        content = b"%d\n%d\n%b\n%b\n" % (os.getpid(), started, _place(), group)
+        content = b"%d\n%d\n%b\n%d\n%b\n" % (os.getpid(), started, own_place(), attempt, group)
         # Without it, as on a full disk, the next attempt waits for this one instead of asking it to stop.
         with suppress(OSError):
             os.ftruncate(self._fd, 0)
@@ -141,11 +143,17 @@ class JobLock:
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _place() -> bytes:
+def own_place() -> bytes:
     """Return in which boot and process namespace a process id of this process means something."""
-    boot = (read_file("/proc/sys/kernel/random/boot_id") or b"").strip()
-    try:
-        namespace = os.fsencode(os.readlink("/proc/self/ns/pid"))
-    except OSError:
-        namespace = b""
-    return boot + b" " + namespace
+    if not _own_place:
+        boot = (read_file("/proc/sys/kernel/random/boot_id") or b"").strip()
+        try:
+            namespace = os.readlink(b"/proc/self/ns/pid")
+        except OSError:
+            namespace = b""
+        _own_place.append(boot + b" " + namespace)
+    return _own_place[0]
+
+
+_own_place: list[bytes] = []
+"""Looked up once: the server does it for all of its keepers."""

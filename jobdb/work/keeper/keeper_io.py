@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import select
-import signal
 import stat
 import time
 from contextlib import suppress
@@ -25,38 +24,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket
 
+    from .signals import Signals
+
 _READ_BYTES = 65536
 _MAX_UNSENT_BYTES = 1 << 20
 _ACTIVITY_SEC = 1.0
 _READ_INTERVAL_SEC = 0.01
 """How long an agent that writes little at a time is left alone after a read, so that its pieces are read together."""
 _DRAIN_BYTES = 4 << 20
-
-
-class SignalPipe:
-    """Wakes a ``poll`` when a signal arrives that this process handles."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._read, False)
-        os.set_blocking(self._write, False)
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait for."""
-        return self._read
-
-    def read(self) -> bytes:
-        """Return the numbers of the signals that have arrived since, a byte each."""
-        try:
-            return os.read(self._read, 4096)
-        except BlockingIOError:
-            return b""
-
-    def close(self) -> None:
-        """Close both ends; another pipe is expected to have taken its place."""
-        os.close(self._read)
-        os.close(self._write)
+_LONGEST_WAIT_SEC = 3600.0
+"""What `poll` takes is limited, and a wait is repeated anyway."""
+_LAST_WORDS_SEC = 2.0
 
 
 class KeeperIO:
@@ -64,26 +42,26 @@ class KeeperIO:
 
     Args:
         worker: the keeper's end of the socket pair.
+        signals: this process's signals.
         deadline: when the lease ends, in seconds of the boot clock.
 
     Attributes:
         is_worker_gone: whether the worker's end is closed.
         is_expired: whether the deadline has passed.
-        is_told_to_end: whether this process received SIGTERM.
         kill_asked: whether KILL arrived since `forget_requests`.
         grace: the grace of the last TERMINATE since then, in seconds; None if there was none.
         log: the attempt's log; one without a file until it is set.
     """
 
-    def __init__(self, worker: socket, deadline: float) -> None:
-        self.is_worker_gone = self.is_expired = self.is_told_to_end = self.kill_asked = False
+    def __init__(self, worker: socket, signals: Signals, deadline: float) -> None:
+        self.is_worker_gone = self.is_expired = self.kill_asked = False
         self.grace: float | None = None
         self.log = CappedLog(None, 0)
         self._worker = worker
         self._worker.setblocking(False)
         self._frames = frames.FrameReader()
         self._unsent = bytearray()
-        self._signals = SignalPipe()
+        self._signals = signals
         self._deadline = deadline
         self._timer = BootTimer()
         self._timer.set(deadline)
@@ -92,8 +70,15 @@ class KeeperIO:
         self._output_due = self._channel_due = self._activity_due = 0.0
 
     def open_output(self) -> None:
-        """Make the pipe for the programs' output; its other end is ``output_writer``."""
-        self._output, self.output_writer = os.pipe()
+        """Make the pipe for the programs' output; its other end is ``output_writer``.
+
+        Raises:
+            StartError: the system has no room for it.
+        """
+        try:
+            self._output, self.output_writer = os.pipe()
+        except OSError as error:
+            raise StartError("process", error) from error
         os.set_blocking(self._output, False)
 
     def open_channel(self, path: bytes) -> None:
@@ -122,7 +107,7 @@ class KeeperIO:
     def is_claim_lost(self) -> bool:
         """Return whether the job is not this worker's any more, or soon will not be."""
         self.is_expired = self.is_expired or boottime() >= self._deadline
-        return self.is_worker_gone or self.is_expired or self.is_told_to_end
+        return self.is_worker_gone or self.is_expired or self._signals.is_told_to_end
 
     def stop_cause(self) -> str | None:
         """Return why everything is to be killed now; None if it is not."""
@@ -161,7 +146,7 @@ class KeeperIO:
         log_due = self.log.write_due_in(now)
         if log_due is not None:
             limits.append(now + log_due)
-        timeout = math.ceil(max(0.0, min(limits) - now) * 1000) if limits else None
+        timeout = math.ceil(min(max(0.0, min(limits) - now), _LONGEST_WAIT_SEC) * 1000) if limits else None
         ready = {fd for fd, _ in poll.poll(timeout)}
         self._handle(ready, time.monotonic())
 
@@ -179,21 +164,24 @@ class KeeperIO:
             self.send(frames.LINES, last)
 
     def finish(self, ended: dict[str, object]) -> None:
-        """Send the last frame, and wait until the worker has it or is gone."""
+        """Send the last frame, and wait until the worker has it or is gone, or a while if this process is to end."""
         self.send(frames.ENDED, ended)
         for fd in (self._output, self._channel):
             if fd >= 0:
                 os.close(fd)
         self._output = self._channel = -1
+        begun = time.monotonic()
         while self._unsent and not self.is_worker_gone:
-            self.wait()
+            if self._signals.is_told_to_end and time.monotonic() - begun > _LAST_WORDS_SEC:
+                break
+            self.wait(time.monotonic() + _LAST_WORDS_SEC if self._signals.is_told_to_end else None)
 
     def _handle(self, ready: set[int], now: float) -> None:
         if not self.is_worker_gone and self._worker.fileno() in ready:
             self._receive()
             self._flush()
-        if self._signals.fileno() in ready and signal.SIGTERM in self._signals.read():
-            self.is_told_to_end = True
+        if self._signals.fileno() in ready:
+            self._signals.drain()
         if self._output in ready:
             self._read_output(now)
         if self._channel in ready:

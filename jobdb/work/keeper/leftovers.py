@@ -26,6 +26,12 @@ def job_of_mark(mark: bytes) -> bytes:
     return mark.rpartition(b":")[0] + b":"
 
 
+def attempt_of_mark(mark: bytes) -> int:
+    """Return the number of the attempt; 0 if there is none."""
+    number = mark.rpartition(b":")[2]
+    return int(number) if number.isdigit() else 0
+
+
 def find_leftovers(mark: bytes, visit: Callable[[Process], object] | None = None) -> Processes:
     """Return the living processes that were started by an attempt of this job, and their descendants.
 

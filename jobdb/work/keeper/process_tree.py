@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _ROUNDS = 30
 """How often a growing tree is looked at before what was found is killed."""
 _READ_BYTES = 65536
+_SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _DEAD = (b"Z", b"X", b"x")
 
 
@@ -51,17 +52,25 @@ class Process:
 
 
 def read_file(path: str, limit: int = _READ_BYTES) -> bytes | None:
-    """Return the content of a file of ``/proc``; None if the process is gone or not ours to look at."""
+    """Return the content of a file of ``/proc``; None if the process is gone or not ours to look at.
+
+    Raises:
+        OSError: it cannot be told, since the system is short of descriptors or memory.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in _SHORTAGE:
+            raise
         return None
     try:
         pieces = [os.read(fd, _READ_BYTES)]
         while pieces[-1] and sum(map(len, pieces)) < limit:
             pieces.append(os.read(fd, _READ_BYTES))
         return b"".join(pieces)
-    except OSError:
+    except OSError as error:
+        if error.errno in _SHORTAGE:
+            raise
         return None
     finally:
         os.close(fd)
@@ -79,22 +88,15 @@ def read_process(pid: int) -> Process | None:
 
 def all_pids() -> list[int]:
     """Return the ids of all processes that can be seen."""
-    try:
-        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return []
+    return [int(name) for name in _list("/proc") if name.isdigit()]
 
 
 def children_of(pid: int) -> list[int]:
     """Return the ids of a process's children, also those that have ended but are not reaped."""
     if not _HAS_CHILDREN_FILES:
         return [process.pid for process in map(read_process, all_pids()) if process and process.parent == pid]
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
     found: list[int] = []
-    for thread in threads:
+    for thread in _list(f"/proc/{pid}/task"):
         found += map(int, (read_file(f"/proc/{pid}/task/{thread}/children", 1 << 22) or b"").split())
     return found
 
@@ -200,6 +202,15 @@ def reap() -> tuple[dict[int, int], bool]:
         if pid == 0:
             return ended, True
         ended[pid] = status
+
+
+def _list(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        if error.errno in _SHORTAGE:
+            raise
+        return []
 
 
 def _send_by_id(process: Process, number: int) -> bool:

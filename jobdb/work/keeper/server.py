@@ -21,16 +21,16 @@ from contextlib import suppress
 
 from ...system.parent_control import set_child_subreaper, set_process_name
 from . import frames
-from .agent_process import ChildSignals, StartError
+from .agent_process import StartError
 from .attempt import Attempt, empty_report
 from .cgroup import AttemptGroup, find_parent_group, remove_abandoned_groups
-from .keeper_io import SignalPipe
+from .job_lock import own_place
 from .process_tree import children_of, stop_and_kill, with_descendants
+from .signals import Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from .process_tree import Process, Processes
 
@@ -64,7 +64,8 @@ class Server:
         self._control: socket.socket | None = control
         self._is_subreaper = set_child_subreaper()
         self._parent_group = find_parent_group() if use_cgroups else None
-        self._signals_in = SignalPipe()
+        self._signals = Signals()
+        self._signals.install()
         self._notes, self._note_writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notes.setblocking(False)
         self._keepers: dict[int, _Keeper] = {}
@@ -74,24 +75,22 @@ class Server:
         self._kill_at = 0.0
         if self._parent_group is not None:
             remove_abandoned_groups(self._parent_group)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
-            signal.signal(number, signal.SIG_IGN)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, _wake)
-        self._signals = ChildSignals()
+        own_place()
 
     def run(self) -> None:
         """Serve until the worker is gone and nothing is left."""
         while self._control is not None or self._keepers or self._killed:
             poll = select.poll()
-            poll.register(self._signals_in, select.POLLIN)
+            poll.register(self._signals, select.POLLIN)
             poll.register(self._notes, select.POLLIN)
             if self._control is not None:
                 poll.register(self._control, select.POLLIN)
             pause = None if not self._killed else max(0.0, self._kill_at - time.monotonic())
             ready = {fd for fd, _ in poll.poll(None if pause is None else pause * 1000 + 1)}
-            if self._signals_in.fileno() in ready and signal.SIGTERM in self._signals_in.read():
-                self._end()
+            if self._signals.fileno() in ready:
+                self._signals.drain()
+                if self._signals.is_told_to_end:
+                    self._end()
             # Before the keepers are reaped: a note may be the last that one of them has sent.
             if self._notes.fileno() in ready:
                 self._read_notes()
@@ -125,7 +124,6 @@ class Server:
     def _start(self, worker_fd: int, launch_fd: int) -> None:
         """Fork a keeper."""
         worker = socket.socket(fileno=worker_fd)
-        self._signals.block()
         try:
             pid = os.fork()
         except OSError as error:
@@ -133,7 +131,6 @@ class Server:
             pid = -1
         if pid == 0:
             self._keep(worker, launch_fd)
-        self._signals.unblock()
         if pid > 0:
             self._keepers[pid] = _Keeper()
         worker.close()
@@ -144,6 +141,7 @@ class Server:
         code = _FAILED
         attempt: Attempt | None = None
         try:
+            self._signals.separate()
             os.setsid()
             set_process_name(b"jobdb-keeper")
             if self._control is not None:
@@ -161,8 +159,6 @@ class Server:
                 is_subreaper=is_subreaper,
                 share_lock=self._share_lock,
             )
-            self._signals_in.close()
-            self._signals.unblock()
             attempt.run()
             code = 0
         except BaseException:
@@ -220,9 +216,12 @@ class Server:
         for keeper in self._killed:
             if keeper.group:
                 AttemptGroup(keeper.group).kill()
-        found = stop_and_kill(self._find_orphans, groups=True)
-        self._reap()
-        if not found and not set(children_of(os.getpid())) - self._keepers.keys():
+        is_done = False
+        with suppress(OSError):  # the system is short of descriptors: look again later
+            found = stop_and_kill(self._find_orphans, groups=True)
+            self._reap()
+            is_done = not found and not set(children_of(os.getpid())) - self._keepers.keys()
+        if is_done:
             for keeper in self._killed:
                 if keeper.group:
                     AttemptGroup(keeper.group).remove()
@@ -260,10 +259,6 @@ def main(control_fd: int, *, use_cgroups: bool) -> None:
     gc.disable()
     gc.freeze()
     server.run()
-
-
-def _wake(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: the signal's number arrives in the pipe."""
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -83,7 +83,7 @@ def make_jobs(rng: Random, count: int, *, longest_sec: float) -> list[NewJob]:
                 agent=AGENT,
                 prompt=f"{way.replace('abandon ', '') if fate == 'hangs' else way} {act}",
                 job_id=f"{fate}-{number:04}",
-                max_attempts=2 if fate == "fails" else 500,
+                max_attempts=500 if fate == "completes" else 2,
                 timeout_sec=2 if fate == "hangs" else 3600,
             )
         )
@@ -156,6 +156,8 @@ class Striker:
         Worker, server and keeper are never all killed at once: an agent that has cleared its environment could be found
         by nobody then. A killed keeper without a server leaves its agent to the worker, which lives on meanwhile.
         """
+        if worker.pid not in table:  # drained, and over since
+            return False
         keepers = self._fleet.keepers(table, worker)
         if "worker" in kinds:
             if self._falling(worker, table):

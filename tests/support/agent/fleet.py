@@ -146,7 +146,7 @@ class Fleet:
         self._before: set[int] = set()
 
     def __enter__(self) -> Self:
-        self._before = {process.pid for process in descendants(process_table(), [os.getpid()])}
+        self._before = {process.pid for process in children(process_table(), os.getpid())}
         _set_subreaper(True)
         for worker in self.workers:
             worker.start()
@@ -181,10 +181,13 @@ class Fleet:
         return [process for process in children(table, worker.pid) if process.pid not in not_servers]
 
     def left_processes(self) -> list[Process]:
-        """Return the processes below this one that were not there before, but for the workers."""
+        """Return the children of this process that it has neither started nor had before, and all below them."""
         self._reap()
-        expected = {*self._before, *(worker.pid for worker in self.workers if worker.is_running())}
-        return [process for process in descendants(process_table(), [os.getpid()]) if process.pid not in expected]
+        table = process_table()
+        workers = {worker.pid for worker in self.workers if worker.is_running()}
+        new = [process for process in children(table, os.getpid()) if process.pid not in self._before]
+        below = descendants(table, [process.pid for process in new])
+        return [process for process in [*new, *below] if process.pid not in workers]
 
     def kill_left_processes(self) -> None:
         """Kill what is left, so that a test that fails leaves nothing behind."""
