@@ -69,6 +69,10 @@ def hook(
 
         _start_watchdog(seconds("--wait", wait) + _GRACE_SEC)
         call = _read_call(agent)
+        if without_job not in ("deny", "pass"):
+            from jobdb.errors import InvalidInput
+
+            raise InvalidInput(f"--without-job is {without_job!r:.40}; use deny or pass")
         if without_job == "pass" and not any(map(os.environ.get, _JOB_VARIABLES)):
             return
         text = _answer(ctx, call, policy=policy, wait=wait, progress_every=progress_every)
