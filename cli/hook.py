@@ -89,6 +89,8 @@ def _read_call(agent: str) -> HookInput:
 
     if agent not in tuple(Agent):
         raise InvalidInput(f"unknown agent {agent!r:.40}; use {' or '.join(Agent)}")
+    if sys.stdin.isatty():
+        raise InvalidInput("the hook's JSON is read from stdin, which is a terminal; agents call this command")
     return parse_input(Agent(agent), sys.stdin.buffer.read(MAX_BYTES + 1))
 
 

@@ -33,7 +33,7 @@ _EVENTS = {
     Agent.CLAUDE_CODE: tuple(HookEvent),
     Agent.CODEX: tuple(event for event in HookEvent if event is not HookEvent.NOTIFICATION),
 }
-_block_head = re.compile(r"# jobdb setup codex: the next (\d+) lines; 'jobdb setup codex --remove' removes them")
+_block_head = re.compile(r"# 'jobdb setup codex' wrote the next (\d+) lines; with --remove it removes them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def add_codex_block(text: str, options: HookOptions) -> str:
     """
     changed = remove_codex_block(text)
     lines = list(_codex_lines(options))
-    head = f"# jobdb setup codex: the next {len(lines)} lines; 'jobdb setup codex --remove' removes them"
+    head = f"# 'jobdb setup codex' wrote the next {len(lines)} lines; with --remove it removes them"
     separator = "" if not changed else "\n" if changed.endswith("\n") else "\n\n"
     changed += separator + "\n".join((head, *lines)) + "\n"
     try:

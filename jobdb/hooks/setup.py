@@ -1,4 +1,4 @@
-"""Write the hooks and the MCP server of jobdb into an agent's configuration, and take them out again.
+"""Write this program's hooks and MCP server into an agent's configuration, and take them out again.
 
 Called by ``jobdb setup``. Calls ``configuration`` for the texts, and replaces files atomically.
 
