@@ -26,7 +26,7 @@ _COLUMNS = {
     **dict.fromkeys(("system", "operations", "doctor"), 3.0),
     "errors": 0.0,
     "hooks": 0.2,
-    "legacy": 4.0,
+    "legacy": 0.2,
     "work": 1.1,
     "filesystem": 3.3,
     "urls": 4.0,

@@ -18,8 +18,8 @@ FLOORS = (
     {"filesystem", "crypto"},
     {"engines"},
     {"registry"},
-    {"operations", "mqtt", "legacy", "work", "hooks"},
-    {"doctor", "ui"},
+    {"operations", "mqtt", "legacy", "work"},
+    {"doctor", "ui", "hooks"},
     {"cli"},
 )
 """Lower floors first. A module may import from its own floor and from lower ones."""
