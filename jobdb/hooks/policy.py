@@ -26,6 +26,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from ..core.arguments import shown
@@ -153,6 +154,8 @@ def _rule(fields: Any) -> Rule:
         raise InvalidInput("tool and pattern must be text")
     if "action" not in fields:
         raise InvalidInput("a rule has no action")
+    for text in (tool, pattern or ""):
+        _compile(text, ".")
     return Rule(_action(fields["action"]), tool, pattern)
 
 
@@ -170,25 +173,38 @@ def _action(value: object) -> Action:
 
 def _matches(pattern: str, text: str, *, any_character: str) -> bool:
     """Tell whether a shell-style pattern matches a whole text; wildcards stand for ``any_character`` only."""
-    parts = []
+    return _compile(pattern, any_character).fullmatch(text) is not None
+
+
+@cache
+def _compile(pattern: str, any_character: str) -> re.Pattern[str]:
+    """Return a regular expression for a pattern. What is between two ``*`` matches as early as it can, and once.
+
+    Raises:
+        InvalidInput: the pattern has an invalid range, such as ``[z-a]``.
+    """
+    sections = [""]
     place = 0
     while place < len(pattern):
         character = pattern[place]
         place += 1
         if character == "*":
-            parts.append(f"{any_character}*")
+            sections.append("")
         elif character == "?":
-            parts.append(any_character)
+            sections[-1] += any_character
         elif character == "[" and (end := pattern.find("]", place + 1)) > 0:
             inner = pattern[place:end]
             negated = inner.startswith("!")
             listed = re.sub(r"([\\\]\[^&~|])", r"\\\1", inner[1:] if negated else inner)
             # The lookahead keeps a set, a negated one above all, within what a wildcard may stand for.
-            parts.append(f"(?={any_character})[{'^' if negated else ''}{listed}]")
+            sections[-1] += f"(?={any_character})[{'^' if negated else ''}{listed}]"
             place = end + 1
         else:
-            parts.append(re.escape(character))
+            sections[-1] += re.escape(character)
+    first, *between = sections
+    last = f"{any_character}*{between.pop()}" if between else ""
+    middle = "".join(f"(?>{any_character}*?{section})" for section in between)
     try:
-        return re.fullmatch("".join(parts), text, re.DOTALL) is not None
+        return re.compile(first + middle + last, re.DOTALL)
     except re.error as problem:
         raise InvalidInput(f"the pattern {pattern!r:.100} is invalid: {problem}") from None
