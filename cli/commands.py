@@ -69,6 +69,14 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         ),
         "relay": CommandEntry("relay", "relay", "Deliver events to the jobs' MQTT brokers."),
     },
+    "Connecting agents": {
+        "hook": CommandEntry(
+            "hook", "hook", "Answer an agent's hook: ask whether a tool may be used, and report what was done."
+        ),
+        "setup": CommandEntry(
+            "setup", "setup", "Connect an agent: write jobdb's hooks and MCP server into its configuration."
+        ),
+    },
     "Maintaining the registry": {
         "init": CommandEntry("database", "init", "Create a database."),
         "migrate": CommandEntry("database", "migrate", "Upgrade a database to the current schema."),

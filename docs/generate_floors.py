@@ -25,6 +25,7 @@ _COLUMNS = {
     **dict.fromkeys(("model", "core", "crypto"), 1.0),
     **dict.fromkeys(("system", "operations", "doctor"), 3.0),
     "errors": 0.0,
+    "hooks": 0.2,
     "legacy": 0.2,
     "mcp": -0.7,
     "work": 1.1,

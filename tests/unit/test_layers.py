@@ -19,7 +19,7 @@ FLOORS = (
     {"engines"},
     {"registry"},
     {"operations", "mqtt", "legacy", "work", "mcp"},
-    {"doctor", "ui"},
+    {"doctor", "ui", "hooks"},
     {"cli"},
 )
 """Lower floors first. A module may import from its own floor and from lower ones."""
