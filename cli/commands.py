@@ -51,6 +51,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "ask": CommandEntry("ask", "ask", "Ask a question about a job, and wait for the answer."),
         "complete": CommandEntry("finish", "complete", "End a job as completed: publish 'completed'."),
         "fail": CommandEntry("finish", "fail", "End a job as failed: publish 'error'."),
+        "mcp": CommandEntry("mcp", "mcp", "Serve the registry's verbs as tools of an agent (MCP)."),
     },
     "Observing jobs": {
         "accept": CommandEntry("accept", "accept", "Verify received events and print a verdict for each."),
@@ -67,6 +68,14 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
             "ticket", "ticket", "Write a ticket, with which a worker on another machine publishes a job's events."
         ),
         "relay": CommandEntry("relay", "relay", "Deliver events to the jobs' MQTT brokers."),
+    },
+    "Connecting agents": {
+        "hook": CommandEntry(
+            "hook", "hook", "Answer an agent's hook: ask whether a tool may be used, and report what was done."
+        ),
+        "setup": CommandEntry(
+            "setup", "setup", "Connect an agent: write jobdb's hooks and MCP server into its configuration."
+        ),
     },
     "Maintaining the registry": {
         "init": CommandEntry("database", "init", "Create a database."),

@@ -102,6 +102,10 @@ COMMANDS: dict[str, list[list[str]]] = {
     ],
     "complete": [["complete", "free3", "--detail", HOSTILE_TEXT, "--json"]],
     "fail": [["fail", "free4", "--detail", HOSTILE_TEXT, "--data", json.dumps({HOSTILE_TEXT: HOSTILE_TEXT}), "--json"]],
+    "mcp": [
+        ["--db", f"db/{HOSTILE_TEXT}-none.db", "mcp", "--worker", HOSTILE_TEXT],
+        ["mcp", HOSTILE_TEXT],
+    ],
     "accept": [
         ["accept", "-s", HOSTILE_TEXT, "payloads"],
         ["accept", "-s", HOSTILE_TEXT, "payloads", "--json"],
@@ -135,6 +139,19 @@ COMMANDS: dict[str, list[list[str]]] = {
     ],
     "ticket": [["ticket", "evil", "-o", "t", "--json"]],
     "relay": [["relay", "--once", "--timeout-sec", "0.1"], ["relay", "--ticket", HOSTILE_TEXT]],
+    "hook": [
+        ["hook", HOSTILE_TEXT],
+        ["hook", "codex"],
+        ["hook", "codex", "--policy", HOSTILE_TEXT],
+        ["hook", "codex", "--without-job", HOSTILE_TEXT],
+    ],
+    "setup": [
+        ["setup", HOSTILE_TEXT],
+        ["setup", "codex", "--project", HOSTILE_TEXT],
+        ["setup", "codex", "--project", "hostile", "--dry-run"],
+        ["setup", "codex", "--project", "hostile"],
+        ["setup", "claude-code", "--policy", HOSTILE_TEXT],
+    ],
     "init": [["--db", f"db/{HOSTILE_TEXT}.db", "init"], ["init", "--json"]],
     "migrate": [["--db", f"db/{HOSTILE_TEXT}-none.db", "migrate"]],
     "doctor": [
@@ -229,6 +246,9 @@ def hostile_cli(module_cli: Any) -> Any:
     (cli.folder / "payloads").write_text(
         "\n".join([*payloads, json.dumps({"job_id": HOSTILE_TEXT}), HOSTILE_TEXT]) + "\n"
     )
+    config = cli.folder / "hostile" / ".codex" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("# \u202e\u200b\U000e0041\x85 \u2028\nx = 1\n")
     jobs = cli.folder / "old" / ".mam" / "jobs"
     jobs.mkdir(parents=True)
     (jobs / f"{HOSTILE_TEXT}.json").write_text("{")
