@@ -38,6 +38,8 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "show": CommandEntry("jobs", "show", "Show a job."),
         "events": CommandEntry("events", "events", "Show a job's events."),
         "wait": CommandEntry("wait", "wait", "Wait until a job has ended."),
+        "questions": CommandEntry("ask", "questions", "List the questions that wait for an answer, the oldest first."),
+        "answer": CommandEntry("ask", "answer", "Answer a question of an agent; the first answer is final."),
         "cancel": CommandEntry("finish", "cancel", "Cancel a pending or running job."),
     },
     "Working on jobs": {
@@ -46,8 +48,10 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "renew": CommandEntry("claims", "renew", "Extend the lease of a claim."),
         "release": CommandEntry("claims", "release", "Give up a claim; the job becomes pending again."),
         "publish": CommandEntry("publish", "publish", "Publish an event of a job and print its seq."),
+        "ask": CommandEntry("ask", "ask", "Ask a question about a job, and wait for the answer."),
         "complete": CommandEntry("finish", "complete", "End a job as completed: publish 'completed'."),
         "fail": CommandEntry("finish", "fail", "End a job as failed: publish 'error'."),
+        "mcp": CommandEntry("mcp", "mcp", "Serve the registry's verbs as tools of an agent (MCP)."),
     },
     "Observing jobs": {
         "accept": CommandEntry("accept", "accept", "Verify received events and print a verdict for each."),
@@ -64,6 +68,14 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
             "ticket", "ticket", "Write a ticket, with which a worker on another machine publishes a job's events."
         ),
         "relay": CommandEntry("relay", "relay", "Deliver events to the jobs' MQTT brokers."),
+    },
+    "Connecting agents": {
+        "hook": CommandEntry(
+            "hook", "hook", "Answer an agent's hook: ask whether a tool may be used, and report what was done."
+        ),
+        "setup": CommandEntry(
+            "setup", "setup", "Connect an agent: write jobdb's hooks and MCP server into its configuration."
+        ),
     },
     "Maintaining the registry": {
         "init": CommandEntry("database", "init", "Create a database."),

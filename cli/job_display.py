@@ -15,22 +15,28 @@ from jobdb.system.durations import format_duration
 from .formatting import PERMISSION_STYLE, STATUS_STYLES, awaits_permission, first_line, format_tries, truncate
 from .messages import print_hint
 from .output import on_terminal, print_line
+from .question_display import describe_question, print_how_to_answer
 from .settings import shell_quote
 from .tables import Cell, console, print_record, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import typer
 
-    from jobdb.model import Event
+    from jobdb.model import Event, Question
 
 _WIDE_COLUMNS = 100
 _NARROW_ID = 16
 _NARROW_AGENT = 12
 _NARROW_COLUMNS = 8
+_WIDE_QUESTION = 32
 
 
-def draw_jobs(ctx: typer.Context, jobs: list[Job], *, more: bool) -> None:
-    """Draw jobs as a table; suggest what to do next, and how to see the others when there are more."""
+def draw_jobs(
+    ctx: typer.Context, jobs: list[Job], open_questions: Mapping[str, Sequence[Question]], *, more: bool
+) -> None:
+    """Draw jobs and their open questions as a table; suggest what to do next, and how to see more."""
     if not jobs:
         print_hint("no jobs found; 'jobdb register --agent NAME PROMPT' registers one", ctx)
         return
@@ -39,9 +45,9 @@ def draw_jobs(ctx: typer.Context, jobs: list[Job], *, more: bool) -> None:
     headings = (
         *("JOB", "STATUS", "AGENT", "AGE"),
         *(("LAST", "ATT") if narrow else ("LAST EVENT", "ATTEMPT")),
-        *("TRIES", "LEASE", "READY", "PROMPT"),
+        *("TRIES", "LEASE", "READY", "ASKS", "PROMPT"),
     )
-    rows = [_row(job, now, narrow=narrow) for job in jobs]
+    rows = [_row(job, open_questions.get(job.job_id, ()), now, narrow=narrow) for job in jobs]
     # A column that is empty for all of these jobs leaves its room to the prompts.
     shown_columns = [
         column for column, name in enumerate(headings) if name == "PROMPT" or any(row[column] for row in rows)
@@ -59,8 +65,8 @@ def draw_jobs(ctx: typer.Context, jobs: list[Job], *, more: bool) -> None:
         print_hint(f"details: jobdb show {shell_quote(jobs[0].job_id)}", ctx)
 
 
-def _row(job: Job, now: datetime, *, narrow: bool) -> list[Cell]:
-    """Return a job as a row of the table.
+def _row(job: Job, questions: Sequence[Question], now: datetime, *, narrow: bool) -> list[Cell]:
+    """Return a job and its open questions as a row of the table.
 
     On a narrow terminal the last event's name is left out and long names are cut, so that prompts can be read.
     """
@@ -79,8 +85,16 @@ def _row(job: Job, now: datetime, *, narrow: bool) -> list[Cell]:
         format_tries(job.strikes, job.max_attempts),
         lease,
         f"in {format_duration(delay)}" if delay else "",
+        _asks(questions, narrow=narrow),
         (first_line(job.prompt), "dim"),
     ]
+
+
+def _asks(questions: Sequence[Question], *, narrow: bool) -> Cell:
+    if not questions:
+        return ""
+    more = f" (+{len(questions) - 1})" if len(questions) > 1 else ""
+    return truncate(first_line(questions[0].text), _NARROW_ID if narrow else _WIDE_QUESTION) + more, PERMISSION_STYLE
 
 
 def delay_sec(job: Job, now: datetime) -> float:
@@ -99,10 +113,10 @@ def _last_event(job: Job, now: datetime, *, narrow: bool) -> Cell:
     return age if narrow else f"{job.last_event} {age}"
 
 
-def draw_job(ctx: typer.Context, job: Job, latest_events: list[Event]) -> None:
-    """Draw a job's record and latest events; on a terminal, suggest what to do next."""
+def draw_job(ctx: typer.Context, job: Job, questions: Sequence[Question], latest_events: list[Event]) -> None:
+    """Draw a job's record, open questions and latest events; on a terminal, suggest what to do next."""
     now = datetime.now(UTC)
-    print_record(_record(job, now))
+    print_record(_record(job, questions, now))
     if latest_events:
         print_line("")
         print_table(
@@ -112,7 +126,9 @@ def draw_job(ctx: typer.Context, job: Job, latest_events: list[Event]) -> None:
         )
         if job.last_seq > len(latest_events):
             print_hint(f"all events: jobdb events {shell_quote(job.job_id)}", ctx)
-    if on_terminal():
+    if on_terminal() and questions:
+        print_how_to_answer(ctx, questions[0])
+    elif on_terminal():
         _print_next_step(ctx, job, now)
 
 
@@ -126,7 +142,7 @@ def _print_next_step(ctx: typer.Context, job: Job, now: datetime) -> None:
         print_hint(f"to follow it: jobdb events {name} --follow; to end it: jobdb cancel {name}", ctx)
 
 
-def _record(job: Job, now: datetime) -> dict[str, Cell | None]:
+def _record(job: Job, questions: Sequence[Question], now: datetime) -> dict[str, Cell | None]:
     """Return a job's fields as a person reads them; None for those without a value."""
 
     def format_time(time: datetime | None) -> str | None:
@@ -144,10 +160,14 @@ def _record(job: Job, now: datetime) -> dict[str, Cell | None]:
     if awaits_permission(job):
         session = f" in {job.agent_session}" if job.agent_session else ""
         attention = (f"waits for permission{session}", PERMISSION_STYLE)
+    asks: Cell | None = None
+    if questions:
+        asks = ("\n".join(describe_question(question, now) for question in questions), PERMISSION_STYLE)
     return {
         "job": (job.job_id, "bold"),
         "status": (job.status.value, STATUS_STYLES[job.status]),
         "attention": attention,
+        "asks": asks,
         "agent": job.agent,
         "session": job.agent_session,
         "priority": str(job.priority) if job.priority else None,
@@ -161,7 +181,7 @@ def _record(job: Job, now: datetime) -> dict[str, Cell | None]:
         "finished": format_time(job.finished_at),
         "last event": f"{job.last_seq} {job.last_event}, {format_time(job.last_event_at)}" if job.last_event else None,
         "detail": job.detail,
-        "limits": _limits(job, now),
+        "limits": _limits(job, questions, now),
         "expects": ", ".join(job.expected_artifacts) or None,
         "topic": job.topic,
         "broker": broker,
@@ -177,13 +197,13 @@ def _tries(job: Job) -> str | None:
     return f"{job.strikes} of {job.max_attempts} used up"
 
 
-def _limits(job: Job, now: datetime) -> str:
+def _limits(job: Job, questions: Sequence[Question], now: datetime) -> str:
     """Return the time limits, and what keeps the idle limit from ending the job at present."""
     protected = ""
     if job.status is JobStatus.RUNNING:
         if job.lease_expires_at is not None and job.lease_expires_at > now:
             protected = " (not under its live lease)"
-        elif awaits_permission(job):
+        elif questions or awaits_permission(job):
             protected = " (not while it waits for permission)"
     limits = [(job.timeout_sec, "in all"), (job.idle_timeout_sec, f"without a sign of life{protected}")]
     return ", ".join(f"{seconds} s {scope}" for seconds, scope in limits if seconds) or "none"

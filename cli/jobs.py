@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobdb.model import Event, Job
 
 _LATEST_EVENTS = 5
+_MAX_QUESTIONS = 20
 _PAGE = 32
 """Jobs read at a time: the prompt of each may have four million characters."""
 
@@ -53,9 +54,9 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first.
 
-    On a terminal: a table. In a pipe: one line per job with tab-separated id, status, agent, time of creation, last
-    event, attempt, end of the lease and the prompt's first line; '-' stands for a missing value. With --json: one
-    record per line.
+    On a terminal: a table, which also shows what a job asks. In a pipe: one line per job with tab-separated id,
+    status, agent, time of creation, last event, attempt, end of the lease and the prompt's first line; '-' stands for
+    a missing value. With --json: one record per line.
 
     \b
     Examples:
@@ -78,8 +79,11 @@ def list_jobs(
                 output.print_json(job.as_dict())
         elif output.on_terminal():
             from .job_display import draw_jobs
+            from .question_display import open_questions
 
-            draw_jobs(ctx, list(shown), more=next(jobs, None) is not None)
+            listed = list(shown)
+            asked = open_questions(registry, {job.job_id for job in listed if not job.terminal})
+            draw_jobs(ctx, listed, asked, more=next(jobs, None) is not None)
         else:
             for job in shown:
                 output.print_tsv(*_tsv_values(job))
@@ -101,7 +105,8 @@ def _tsv_values(job: Job) -> tuple[object, ...]:
 def show(ctx: typer.Context, job: ClaimedJobId = None, as_json: AsJson = False) -> None:
     """Show a job.
 
-    On a terminal, its latest events are shown too. With --json: its record as one object.
+    Shows its record and its open questions; on a terminal, its latest events too. With --json: its record as one
+    object; 'jobdb questions JOB --json' prints the questions.
 
     \b
     Examples:
@@ -117,6 +122,7 @@ def show(ctx: typer.Context, job: ClaimedJobId = None, as_json: AsJson = False) 
         latest: list[Event] = []
         if output.on_terminal():
             latest = registry.events(job, after=max(0, shown.last_seq - _LATEST_EVENTS), limit=_LATEST_EVENTS)
+        questions = [] if shown.terminal else registry.questions(job_id=job, limit=_MAX_QUESTIONS)
     from .job_display import draw_job
 
-    draw_job(ctx, shown, latest)
+    draw_job(ctx, shown, questions, latest)

@@ -44,7 +44,7 @@ def stats(
     count; 'day', the day, a status and the count; 'duration', the agent, the number of jobs, the mean and the longest
     in seconds; 'refused', a verdict and the count; 'events' and the count; 'outbox' and the count of waiting events;
     'delayed' and the count of pending jobs that nobody can claim yet; 'retried' and the count of jobs that have not
-    ended and have used up a try.
+    ended and have used up a try; 'questions' and the count of open ones.
     With --format prometheus: metrics in text format, for the textfile collector of a node exporter.
 
     \b
@@ -83,6 +83,7 @@ def _print(stats: Stats) -> None:
     output.print_tsv("outbox", stats.outbox)
     output.print_tsv("delayed", stats.delayed)
     output.print_tsv("retried", stats.retried)
+    output.print_tsv("questions", stats.open_questions)
 
 
 def _draw(stats: Stats) -> None:
@@ -127,6 +128,9 @@ def _draw(stats: Stats) -> None:
         )
     output.print_line("")
     output.print_line(f"{pluralize(stats.events, 'event')} recorded, {stats.outbox} waiting for a broker")
+    if stats.open_questions:
+        waiting = f"{pluralize(stats.open_questions, 'open question')}: 'jobdb questions' lists them"
+        output.print_line(waiting)
 
 
 def _count(number: int, style: str) -> Cell:

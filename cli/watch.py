@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .answerer import user_at_host
 from .context import open_registry
 from .output import on_terminal
 from .tables import console
@@ -39,9 +40,9 @@ def watch(
     """Watch the registry live in the terminal.
 
     Shows the number of jobs by status, the workers of 'jobdb work' with their busy slots, running jobs with their times
-    and limits (those that wait for permission come first), and refused events. Keys: arrow keys select a job, Enter
-    opens it, Esc goes back, f selects the next status, / filters by agent (Enter ends the input), q quits. Works over
-    ssh and needs a terminal of 80x24 or more.
+    and limits (those with an open question come first), and refused events. Keys: arrow keys select a job, Enter
+    opens it, Esc goes back, a and d answer its only open question with allow or deny (y confirms), f selects the next
+    status, / filters by agent (Enter ends the input), q quits. Works over ssh and needs a terminal of 80x24 or more.
 
     \b
     Example:
@@ -70,7 +71,7 @@ def _run(registry: Registry, view: View, screen: SanitizingConsole) -> None:
 
     from rich.live import Live
 
-    store = registry.store
+    store, by = registry.store, user_at_host()
     with _key_reader(sys.stdin.fileno()) as read_keys, Live(console=screen, screen=True, auto_refresh=False) as live:
         drawn_version, drawn_at = -1, 0.0
         while not view.quit_requested:
@@ -87,6 +88,7 @@ def _run(registry: Registry, view: View, screen: SanitizingConsole) -> None:
                 live.update(view.draw(), refresh=True)
                 drawn_at = time.monotonic()
             view.handle_keys(read_keys(_KEY_POLL_SEC))
+            view.send_answer(registry, by=by)
 
 
 @contextmanager

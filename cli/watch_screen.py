@@ -12,8 +12,8 @@ from rich.console import ConsoleDimensions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jobdb.errors import UnknownJob
-from jobdb.model import Event, Job, JobStatus, Verdict
+from jobdb.errors import JobdbError, UnknownJob
+from jobdb.model import Event, Job, JobStatus, Question, Verdict
 from jobdb.operations.snapshot import Snapshot, WatchedJob, snapshot
 from jobdb.system.durations import format_duration
 from jobdb.system.terminal import sanitize
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _STATUS_ORDER = [JobStatus.RUNNING, JobStatus.PENDING, JobStatus.ERROR, JobStatus.COMPLETED, JobStatus.CANCELLED]
 _KEY_HELP = "↑↓ select · Enter open · f status · / agent · q quit"
+_ANSWER_KEY_HELP = "a allow · d deny · Enter open · f status · / agent · q quit"
 _ESCAPE = "\x1b"
 _KEY_PATTERN = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])|.", re.DOTALL)
 _KEY_NAMES = {
@@ -36,16 +37,26 @@ _KEY_NAMES = {
     "\r": "enter", "\n": "enter",
     _ESCAPE: "back", "\x7f": "back", "\b": "back", "h": "back",
     "f": "status", "/": "agent",
+    "a": "allow", "d": "deny",
     "q": "quit", "\x03": "quit", "\x04": "quit",
 }  # fmt: skip
 _LATEST_EVENTS = 100
+_MAX_QUESTIONS = 5
 
 
 class _JobDetail(NamedTuple):
-    """The opened job and its latest events."""
+    """The opened job, its latest events and its open questions."""
 
     job: Job
     events: list[Event]
+    questions: list[Question]
+
+
+class _Answer(NamedTuple):
+    """An answer to a question, which the user has to confirm."""
+
+    question: Question
+    answer: str
 
 
 class View:
@@ -75,11 +86,16 @@ class View:
         self._initial_refusals: dict[Verdict, int] | None = None
         self._detail: _JobDetail | None = None
         self._scroll = 0
+        self._proposed: _Answer | None = None
+        self._is_proposal_shown = False
+        self._confirmed: _Answer | None = None
+        self._notice = ""
 
     # -- reading
 
     def refresh(self, registry: Registry) -> None:
         """Read the current state. The selected job stays selected wherever it has moved to."""
+        self._is_proposal_shown = True
         current = snapshot(registry, status=self.status, agent=self.agent or None)
         self._snapshot = current
         if self._initial_refusals is None:
@@ -91,7 +107,8 @@ class View:
             try:
                 job = registry.get(self.opened_job_id)
                 events = registry.events(self.opened_job_id, after=max(0, job.last_seq - _LATEST_EVENTS))
-                self._detail = _JobDetail(job, events)
+                asked = registry.questions(job_id=job.job_id, limit=_MAX_QUESTIONS)
+                self._detail = _JobDetail(job, events, asked)
             except UnknownJob:
                 self.opened_job_id = None
         self.dirty = False
@@ -101,16 +118,61 @@ class View:
         self._selected_row = max(0, min(row, len(jobs) - 1))
         self._selected = jobs[self._selected_row].job_id if jobs else None
 
+    # -- answering
+
+    def send_answer(self, registry: Registry, *, by: str) -> None:
+        """Give the answer that the user has confirmed, if there is one; what is wrong with it becomes a notice."""
+        confirmed, self._confirmed = self._confirmed, None
+        if confirmed is None:
+            return
+        question, answer = confirmed
+        try:
+            registry.answer(question.job_id, answer, key=question.key, by=by)
+        except JobdbError as error:
+            self._notice = error.for_command_line()
+        else:
+            self._notice = f"answered question {question.key} of job {question.job_id} with {answer}"
+
+    def _propose(self, answer: str) -> None:
+        """Ask the user to confirm an answer to the only open question of the selected or opened job."""
+        job_id: str | None = self._selected
+        questions: tuple[Question, ...] = ()
+        if self._detail is not None:
+            job_id, questions = self._detail.job.job_id, tuple(self._detail.questions)
+        elif self._snapshot is not None:
+            questions = next((job.questions for job in self._snapshot.jobs if job.job_id == job_id), ())
+        if len(questions) == 1 and answer in questions[0].choices:
+            self._proposed, self._is_proposal_shown = _Answer(questions[0], answer), False
+        elif len(questions) == 1:
+            choices = ", ".join(questions[0].choices) or "any text"
+            self._notice = f"the answer is {choices}: jobdb answer {job_id}/{questions[0].key} ANSWER"
+        elif questions:
+            self._notice = f"job {job_id} has several open questions: jobdb answer {job_id}/KEY ANSWER"
+        else:
+            self._notice = "no open question is selected"
+
     # -- keys
 
     def handle_keys(self, typed: str) -> None:
         """React to what was typed: one key, or several that arrived together."""
         self.dirty = self.dirty or bool(typed)
+        if typed:
+            self._notice = ""
         for key in _KEY_PATTERN.findall(typed):
-            if self.filter_active:
+            if self._proposed is not None:
+                self._confirm(key)
+            elif self.filter_active:
                 self._edit_filter(key)
             elif key in _KEY_NAMES:
                 self._apply_key(_KEY_NAMES[key])
+
+    def _confirm(self, key: str) -> None:
+        """Only y confirms, and only what has been shown before, which a pasted "okay" has not; other keys drop it."""
+        proposed, self._proposed = self._proposed, None
+        if key == "y" and self._is_proposal_shown:
+            self._confirmed = proposed
+        elif _KEY_NAMES.get(key) == "quit":
+            self.quit_requested = True
 
     def _apply_key(self, key: str) -> None:
         page = self._event_rows() if self.opened_job_id is not None else self._job_rows()
@@ -123,6 +185,8 @@ class View:
             self._scroll = max(0, min(self._visible_scroll() - steps[key], self._max_scroll()))
         elif key in steps:
             self._select(self._selected_row + steps[key])
+        elif key in ("allow", "deny"):
+            self._propose(key)
         elif self.opened_job_id is not None:
             return
         elif key == "enter":
@@ -158,7 +222,7 @@ class View:
 
     def _event_rows(self) -> int:
         """Return how many rows of events fit on the screen of the opened job."""
-        return max(3, self.size.height - 11)
+        return max(3, self.size.height - 11 - (len(self._detail.questions) if self._detail else 0))
 
     def _max_scroll(self) -> int:
         """Return how many of the opened job's latest events can be scrolled out at the bottom."""
@@ -198,9 +262,21 @@ class View:
         lines += [Text("")] * max(0, page - drawn)
         lines += refusals
         more = f"{first + 1}–{min(first + page, len(now.jobs))} of {len(now.jobs)} · " if now.jobs else ""
-        prompt = f"agent: {sanitize(self.agent)}▏ Enter" if self.filter_active else more + self._filter() + _KEY_HELP
-        lines.append(Text(prompt, "dim", no_wrap=True, overflow="ellipsis"))
+        asks = any(job.questions for job in now.jobs if job.job_id == self._selected)
+        keys = _ANSWER_KEY_HELP if asks else _KEY_HELP
+        prompt = f"agent: {sanitize(self.agent)}▏ Enter" if self.filter_active else more + self._filter() + keys
+        lines.append(self._foot(prompt))
         return Group(*lines)
+
+    def _foot(self, keys: str) -> Text:
+        """Return the last line: the answer to confirm, else a notice, else the keys."""
+        if self._proposed is not None:
+            question, answer = self._proposed
+            text = f"{answer}? y: yes, other keys: no · {question.job_id}/{question.key}: {question.text}"
+            return Text(sanitize(text), PERMISSION_STYLE, no_wrap=True, overflow="ellipsis")
+        if self._notice:
+            return Text(sanitize(self._notice), "yellow", no_wrap=True, overflow="ellipsis")
+        return Text(keys, "dim", no_wrap=True, overflow="ellipsis")
 
     def _filter(self) -> str:
         return f"agent: {sanitize(self.agent)} · " if self.agent else ""
@@ -215,6 +291,9 @@ class View:
         asking = sum(job.awaits_permission for job in now.jobs)
         if asking:
             text.append(f"{asking} ask  ", PERMISSION_STYLE)
+        asked_here = sum(len(job.questions) for job in now.jobs)
+        if now.open_questions > asked_here:
+            text.append(f"{now.open_questions - asked_here} questions elsewhere  ", PERMISSION_STYLE)
         if now.outbox:
             text.append(f"{now.outbox} to deliver", "blue")
         return text
@@ -244,7 +323,7 @@ class View:
         return Text(sanitize(line), "red", no_wrap=True, overflow="ellipsis")
 
     def _draw_detail(self, detail: _JobDetail) -> RenderableType:
-        job, events = detail
+        job, events, questions = detail
         head = Text.assemble(
             (sanitize(job.job_id), "bold"),
             "  ",
@@ -263,8 +342,15 @@ class View:
         end = len(events) - self._visible_scroll()
         for event in events[max(0, end - self._event_rows()) : end]:
             table.add_row(str(event.seq), sanitize(event.timestamp), event.event.value, Text(sanitize(event.detail)))
-        foot = Text("↑↓ older, newer · Esc back · q quit", "dim")
-        return Group(head, Text(""), prompt, Text(""), table, Text(""), foot)
+        asked = [_question_line(question) for question in questions]
+        foot = self._foot("↑↓ older, newer · " + ("a allow · d deny · " if questions else "") + "Esc back · q quit")
+        return Group(head, *asked, Text(""), prompt, Text(""), table, Text(""), foot)
+
+
+def _question_line(question: Question) -> Text:
+    choices = f" ({', '.join(question.choices)})" if question.choices else ""
+    line = sanitize(f"asks {question.key}: {question.text}{choices}")
+    return Text(line, PERMISSION_STYLE, no_wrap=True, overflow="ellipsis")
 
 
 def _workers(now: Snapshot) -> Text:
@@ -289,10 +375,11 @@ def _cells(job: WatchedJob, *, selected: bool, tried: bool) -> list[Text]:
         if job.lease_left_sec > 0
         else "expired"
     )
-    event = "asks" if job.awaits_permission else job.last_event or ""
+    event = "asks" if job.awaits_permission else "answered" if job.is_answered else job.last_event or ""
     if job.delay_sec:
         event = f"ready in {format_duration(job.delay_sec)}"
-    detail = f"{event}: {job.detail}" if job.detail and event else event or job.detail or ""
+    said = job.questions[0].text if job.questions else job.detail
+    detail = f"{event}: {said}" if said and event else event or said or ""
     idle_limit = job.effective_idle_timeout_sec
     cells = [
         (job.job_id, PERMISSION_STYLE if job.awaits_permission else STATUS_STYLES[job.status]),

@@ -19,13 +19,15 @@ from generate_diagrams import _arrow, _svg, _text  # noqa: E402
 from tests.unit.test_layers import FLOORS, GRAPH  # noqa: E402
 
 PICTURE = Path(__file__).parent / "explanation" / "floors.svg"
-_WIDTH, _HEIGHT, _COLUMN, _RISE, _MARGIN = 118, 36, 144, 84, 150
+_WIDTH, _HEIGHT, _COLUMN, _RISE, _MARGIN = 118, 36, 144, 84, 250
 _COLUMNS = {
     **dict.fromkeys(("schema", "engines", "registry", "mqtt", "cli"), 2.0),
     **dict.fromkeys(("model", "core", "crypto"), 1.0),
     **dict.fromkeys(("system", "operations", "doctor"), 3.0),
     "errors": 0.0,
+    "hooks": 0.2,
     "legacy": 0.2,
+    "mcp": -0.7,
     "work": 1.1,
     "filesystem": 3.3,
     "urls": 4.0,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .crypto.vault import Vault
     from .errors import (
+        AlreadyAnswered,
         AlreadyExists,
         AttemptRequired,
         Busy,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         TimedOut,
         Unavailable,
         UnknownJob,
+        UnknownQuestion,
         UnsafeFileSystem,
         UntrustedDatabase,
         Unusable,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         NewEvent,
         NewJob,
         Page,
+        Question,
         Reaped,
         Refusal,
         StartPoint,
@@ -71,6 +74,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Acceptance",
+    "AlreadyAnswered",
     "AlreadyExists",
     "Arrival",
     "AsyncRegistry",
@@ -99,6 +103,7 @@ __all__ = [
     "NewJob",
     "NotAJobdbDatabase",
     "Page",
+    "Question",
     "Reaped",
     "Refusal",
     "Refused",
@@ -114,6 +119,7 @@ __all__ = [
     "TokenInfo",
     "Unavailable",
     "UnknownJob",
+    "UnknownQuestion",
     "UnsafeFileSystem",
     "UntrustedDatabase",
     "Unusable",

@@ -2,11 +2,13 @@
 
     JobdbError                     exit code of the command line
     ├── InvalidInput               2   also a ValueError
-    │   └── UnknownJob             2
+    │   ├── UnknownJob             2
+    │   └── UnknownQuestion        2
     ├── Refused                    1   the state of the database does not allow it
     │   ├── IllegalTransition
     │   ├── StaleAttempt
     │   │   └── AttemptRequired
+    │   ├── AlreadyAnswered
     │   └── AlreadyExists
     ├── TimedOut                   3
     ├── Busy                       4
@@ -100,6 +102,19 @@ class UnknownJob(InvalidInput):
         self.job_id = job_id
 
 
+class UnknownQuestion(InvalidInput):
+    """Raised when a job has no question with the given key, or no open question."""
+
+    def __init__(self, job_id: str, key: str) -> None:
+        super().__init__(
+            f"job {job_id!r} has no question {key!r}" if key else f"job {job_id!r} has no open question",
+            advice=f"registry.questions(job_id={job_id!r}) lists its questions",
+            command="'jobdb questions' lists the open questions",
+        )
+        self.job_id = job_id
+        self.key = key
+
+
 class Refused(JobdbError):
     """Raised when the arguments are valid but the database's state does not allow the verb; nothing was written."""
 
@@ -116,6 +131,10 @@ class StaleAttempt(Refused):
 
 class AttemptRequired(StaleAttempt):
     """Raised when a job is held under a lease and the call does not name the attempt of its claim."""
+
+
+class AlreadyAnswered(Refused):
+    """Raised when a question has an answer: the first one is final."""
 
 
 class AlreadyExists(Refused):

@@ -29,11 +29,11 @@ def migration_files(engine: str) -> list[tuple[int, str, Path]]:
     return migrations
 
 
-VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts", "v_workers", "v_attempts")
+VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts", "v_workers", "v_attempts", "v_questions")
 """The stable views, which ad hoc queries and the web view should read."""
 
 SEALED_COLUMNS = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
 """The table and column of each sealed secret, which no query may read."""
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """The schema version of this version of jobdb: the number of the last migration, which a test compares."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .literals import AuthMode, Durability, EventName, ReapAction, StartPoint, StatusName, TokenState
     from .observing import Acceptance, Arrival, Delivery, Refusal, Subscription
     from .pages import Page, cut_page
+    from .questions import Question
     from .times import format_time, from_ms
     from .tokens import TokenInfo
     from .work import Attempt, AttemptKey, GiveBack, WorkBatch, WorkerInfo, WorkerRecord, WorkResult
@@ -48,6 +49,7 @@ _HOMES = {
     "Refusal": "observing",
     "Subscription": "observing",
     "Page": "pages",
+    "Question": "questions",
     "cut_page": "pages",
     "format_time": "times",
     "from_ms": "times",
@@ -81,6 +83,7 @@ __all__ = [
     "NewEvent",
     "NewJob",
     "Page",
+    "Question",
     "ReapAction",
     "Reaped",
     "Refusal",

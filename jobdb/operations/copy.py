@@ -61,6 +61,8 @@ class CopyStatements(StatementSet):
     copy_write_token_fingerprints: Statement
     copy_read_tombstones: Statement
     copy_write_tombstones: Statement
+    copy_read_questions: Statement
+    copy_write_questions: Statement
     copy_read_attempts: Statement
     copy_write_attempts: Statement
 
@@ -86,6 +88,7 @@ TABLES = (
     "import_lines",
     "token_fingerprints",
     "tombstones",
+    "questions",
     "attempts",
     "settings",
 )

@@ -144,6 +144,16 @@ FROM tombstones ORDER BY job_id;
 INSERT INTO tombstones (job_id, unremembered, pruned_ms)
 VALUES (:job_id, :unremembered, :pruned_ms);
 
+-- copy_read_questions: the questions of agents and their answers.
+SELECT id, job, key, attempt, text, choices, seq, asked_ms, answer, message, answered_by, answered_ms, acknowledged
+FROM questions ORDER BY id;
+
+-- copy_write_questions: a row of questions.
+INSERT INTO questions (id, job, key, attempt, text, choices, seq, asked_ms, answer, message, answered_by, answered_ms,
+       acknowledged)
+VALUES (:id, :job, :key, :attempt, :text, :choices, :seq, :asked_ms, :answer, :message, :answered_by, :answered_ms,
+       :acknowledged);
+
 -- copy_read_attempts: the attempts of workers, with the paths of their logs.
 SELECT job, attempt, worker, worker_id, host, log, started_ms
 FROM attempts ORDER BY job, attempt;

@@ -5,12 +5,13 @@ Called by ``jobdb watch``, at most several times a second; calls an open registr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ..engines.statements import Statement, StatementSet
-from ..model import JobStatus, Refusal, Verdict, WorkerRecord
+from ..model import JobStatus, Question, Refusal, Verdict, WorkerRecord
 from ..registry import Registry
 
 
@@ -26,6 +27,7 @@ MAX_JOBS = 2000
 """The maximum number of jobs in a snapshot; the newest are shown."""
 
 _MAX_REFUSALS = 5
+_MAX_QUESTIONS = 10_000
 
 
 class _JobRow(NamedTuple):
@@ -49,6 +51,7 @@ class _JobRow(NamedTuple):
     strikes: int
     max_attempts: int | None
     not_before_ms: int | None
+    is_answered: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ class WatchedJob:
     """A job as shown in the live view.
 
     Times are seconds before the snapshot, ``lease_left_sec`` and ``delay_sec`` seconds after it; limits are seconds, 0
-    for none. ``strikes`` is the number of tries that are used up, of ``max_attempts``.
+    for none. ``strikes`` is the number of tries that are used up, of ``max_attempts``. ``questions`` are the open ones,
+    the oldest first; ``is_answered`` tells that the last event asked a question that has been answered since.
     """
 
     job_id: str
@@ -75,11 +79,15 @@ class WatchedJob:
     strikes: int = 0
     max_attempts: int | None = None
     delay_sec: float = 0
+    questions: tuple[Question, ...] = ()
+    is_answered: bool = False
 
     @property
     def awaits_permission(self) -> bool:
-        """True if the job waits for a person's permission."""
-        return self.last_event == "permission_required" and not self.status.terminal
+        """True if the job waits for a person: it has an open question, or its last event demands a permission."""
+        if self.status.terminal:
+            return False
+        return bool(self.questions) or (self.last_event == "permission_required" and not self.is_answered)
 
     @property
     def effective_idle_timeout_sec(self) -> int:
@@ -110,6 +118,7 @@ class Snapshot:
         verdicts: how often each verdict was given.
         outbox: the number of events that wait for the broker.
         workers: the recorded workers, the longest running first.
+        open_questions: the number of questions that can be answered, of all jobs; counted up to 10,000.
     """
 
     taken_ms: int
@@ -119,6 +128,7 @@ class Snapshot:
     verdicts: dict[Verdict, int]
     outbox: int
     workers: tuple[WorkerRecord, ...] = ()
+    open_questions: int = 0
 
 
 def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent: str | None = None) -> Snapshot:
@@ -130,7 +140,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
         agent: show only jobs whose agent's name contains this text, ignoring case.
 
     Returns:
-        The snapshot; running jobs that wait for permission first, then those nearest to a limit.
+        The snapshot; jobs that wait for a person first, then, of running ones, those nearest to a limit.
 
     Example:
         with Registry.open("jobs.db") as registry:
@@ -140,11 +150,21 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
     with registry.store.read() as tx:
         now = tx.now_ms
         rows = tx.all(SNAPSHOT.watch_jobs, status=status.value, limit=MAX_JOBS)
+    asked = registry.questions(limit=_MAX_QUESTIONS)
+    questions: dict[str, list[Question]] = {}
+    for question in asked:
+        questions.setdefault(question.job_id, []).append(question)
     waiting, _oldest_ms = registry.engine.outbox_size()
     wanted = (agent or "").lower()
-    jobs = [_watched_job(row, now) for row in map(_JobRow._make, rows) if wanted in row.agent.lower()]
+    jobs = [
+        _watched_job(row, questions.get(row.job_id, ()), now)
+        for row in map(_JobRow._make, rows)
+        if wanted in row.agent.lower()
+    ]
     if status is JobStatus.RUNNING:
         jobs.sort(key=lambda job: (not job.awaits_permission, -job.limit_usage, job.job_id))
+    else:
+        jobs.sort(key=lambda job: not job.questions)
     return Snapshot(
         taken_ms=now,
         counts=registry.count_by_status(),
@@ -153,10 +173,11 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
         verdicts=registry.verdict_counts(),
         outbox=waiting,
         workers=tuple(registry.workers()),
+        open_questions=len(asked),
     )
 
 
-def _watched_job(row: _JobRow, now: int) -> WatchedJob:
+def _watched_job(row: _JobRow, questions: Sequence[Question], now: int) -> WatchedJob:
     began_ms = row.started_ms
     if began_ms is None and row.status == JobStatus.RUNNING:
         began_ms = row.created_ms
@@ -179,4 +200,6 @@ def _watched_job(row: _JobRow, now: int) -> WatchedJob:
         strikes=row.strikes,
         max_attempts=row.max_attempts,
         delay_sec=0 if row.not_before_ms is None else max(0, row.not_before_ms - now) / 1000,
+        questions=tuple(questions),
+        is_answered=bool(row.is_answered),
     )

@@ -25,6 +25,7 @@ class StatsStatements(StatementSet):
     stats_readiness: Statement
     stats_durations: Statement
     stats_events: Statement
+    stats_open_questions: Statement
 
 
 STATS = StatsStatements(Path(__file__).with_name("stats.sql"))
@@ -75,6 +76,7 @@ class Stats:
         outbox: the number of events that wait for the broker.
         delayed: how many of the pending jobs nobody can claim yet.
         retried: how many of the jobs that have not ended have used up a try.
+        open_questions: the number of questions that wait for an answer.
     """
 
     taken_at: str
@@ -88,6 +90,7 @@ class Stats:
     outbox: int
     delayed: int = 0
     retried: int = 0
+    open_questions: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values under the stable names of ``jobdb stats --json``."""
@@ -104,6 +107,7 @@ class Stats:
             "outbox": self.outbox,
             "delayed": self.delayed,
             "retried": self.retried,
+            "open_questions": self.open_questions,
         }
 
 
@@ -157,6 +161,7 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
             outbox=_count(tx.one(OUTBOX.count_outbox)),
             delayed=int(delayed),
             retried=int(retried),
+            open_questions=_count(tx.one(STATS.stats_open_questions)),
         )
 
 
@@ -214,6 +219,7 @@ def prometheus(stats: Stats) -> str:
     )
     family("jobdb_events", "gauge", "Events recorded and kept.", [({}, stats.events)])
     family("jobdb_outbox_events", "gauge", "Events that wait for the broker.", [({}, stats.outbox)])
+    family("jobdb_open_questions", "gauge", "Questions that wait for an answer.", [({}, stats.open_questions)])
     family(
         "jobdb_refusals_total",
         "counter",

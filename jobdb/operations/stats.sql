@@ -18,3 +18,7 @@ WHERE finished_ms >= :since AND started_ms IS NOT NULL GROUP BY agent ORDER BY a
 
 -- stats_events: the number of stored events.
 SELECT count(*) FROM events;
+
+-- stats_open_questions: the number of questions that can be answered.
+SELECT count(*) FROM questions AS q CROSS JOIN jobs AS j
+WHERE j.id = q.job AND q.answer IS NULL AND j.status IN ('pending', 'running') AND q.attempt = j.attempt;

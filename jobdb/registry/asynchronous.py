@@ -165,6 +165,11 @@ class AsyncRegistry(ThreadBacked[Registry]):
     events = in_thread(Registry.events)
     all_events = iterating(Registry.all_events)
 
+    ask = in_thread(Registry.ask)
+    questions = in_thread(Registry.questions)
+    answer = in_thread(Registry.answer)
+    wait_for_answer = waiting(Registry.wait_for_answer)
+
     accept = in_thread(Registry.accept)
     accept_many = in_thread(Registry.accept_many)
     subscribe = following(Registry.subscribe)

@@ -18,6 +18,7 @@ from ..urls import DatabaseUrl, default_url, parse_url, require_current_folder
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
+from .questions import QuestionVerbs
 from .subscribers import SubscriberVerbs
 from .tokens import Tokens
 from .workers import WorkerVerbs
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_BUSY_SEC = 30.0
 
 
-class Registry(JobVerbs, ClaimVerbs, WorkerVerbs, EventVerbs, SubscriberVerbs):
+class Registry(JobVerbs, ClaimVerbs, WorkerVerbs, QuestionVerbs, EventVerbs, SubscriberVerbs):
     """The job registry. Open it with :meth:`open`; share it between threads, not across a fork.
 
     A forked child cannot open a SQLite database that its parent had open (ForkedRegistry is raised): open it in each

@@ -31,6 +31,7 @@ _SORT_COLUMNS = {
     "v_verdicts": "last_at",
     "v_workers": "heartbeat_at",
     "v_attempts": "started_at",
+    "v_questions": "asked_at",
 }
 _DESCRIPTIONS = {
     "v_jobs": "Every job. Click an id for its page.",
@@ -40,6 +41,7 @@ _DESCRIPTIONS = {
     "v_verdicts": "How often each verdict was given.",
     "v_workers": "The workers of jobdb work, and when they were last heard of.",
     "v_attempts": "The attempts of workers, with the paths of their logs.",
+    "v_questions": "What agents have asked, and the answers.",
 }
 
 
@@ -156,6 +158,7 @@ async def _overview(datasette: Any) -> dict[str, Any]:
         "statuses": tuple(status.value for status in JobStatus),
         "counts": counts,
         "asking": (await registry.execute(statements["page_asking"])).single_value(),
+        "questions": (await registry.execute(statements["page_questions"])).single_value(),
         "refused": (await registry.execute(statements["page_refused"])).single_value() or 0,
         "days": [
             {"day": day, "all": sum(of.values()), "parts": [(name, n, 100 * n / longest) for name, n in of.items()]}

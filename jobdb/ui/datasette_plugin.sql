@@ -8,10 +8,17 @@ SELECT job_id, agent, last_event, detail, attempt, worker,
 FROM v_jobs WHERE status = 'running'
 ORDER BY last_event IS 'permission_required' DESC, idle_sec DESC;
 
--- waiting_for_permission: running jobs that wait for a person.
+-- waiting_for_permission: running jobs whose last event demands a permission that nobody has given or refused.
 SELECT job_id, agent, agent_session, detail, last_event_at, prompt
-FROM v_jobs WHERE status = 'running' AND last_event = 'permission_required'
+FROM v_jobs AS v
+WHERE status = 'running' AND last_event = 'permission_required'
+  AND NOT EXISTS (SELECT 1 FROM v_questions AS q
+                  WHERE q.job_id = v.job_id AND q.seq = v.last_seq AND q.answer IS NOT NULL)
 ORDER BY last_event_at;
+
+-- open_questions: what agents ask and nobody has answered; 'jobdb answer' does.
+SELECT job_id, key, text, choices, agent, attempt, job_status, asked_at
+FROM v_questions WHERE is_open ORDER BY asked_at, job_id, key;
 
 -- refusals: the jobs whose events were refused, how often, and the last reason.
 SELECT v.job_id, v.verdict, v.count, v.last_at,
@@ -39,8 +46,14 @@ SELECT * FROM v_jobs WHERE job_id = :job_id;
 -- page_counts: the number of jobs per status.
 SELECT status, count(*) FROM v_jobs GROUP BY status;
 
--- page_asking: the number of jobs that wait for a person.
-SELECT count(*) FROM v_jobs WHERE status = 'running' AND last_event = 'permission_required';
+-- page_asking: the number of jobs that wait for a permission.
+SELECT count(*) FROM v_jobs AS v
+WHERE status = 'running' AND last_event = 'permission_required'
+  AND NOT EXISTS (SELECT 1 FROM v_questions AS q
+                  WHERE q.job_id = v.job_id AND q.seq = v.last_seq AND q.answer IS NOT NULL);
+
+-- page_questions: the number of open questions.
+SELECT count(*) FROM v_questions WHERE is_open;
 
 -- page_refused: the number of refused events.
 SELECT sum(count) FROM v_verdicts;

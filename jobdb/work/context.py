@@ -10,6 +10,10 @@ The file is one JSON object, so that an agent that is tried again can go on wher
       "job": {...},                       the job's record, as 'jobdb show --json' prints it; no token
       "attempt": 3,                       the number of this attempt
       "reason": "exit code 1",            why the job was returned to the queue after the last attempt; null: it was not
+      "answers": [                        the last 100 answered questions of the job, oldest first
+        {"key": "q4", "attempt": 2, "text": "May I delete build/?", "answer": "deny", "message": "keep it",
+         "answered_by": "ann", "answered_at": "2026-06-19T09:32:40.000Z"}
+      ],
       "earlier_attempts": [               the last ten at most, oldest first
         {
           "attempt": 2,
@@ -18,6 +22,7 @@ The file is one JSON object, so that an agent that is tried again can go on wher
           "started_at": "2026-06-19T09:32:00.000Z",
           "log": "/srv/logs/sort-1/2.log",
           "last_event": {"seq": 7, "event": "progress", "timestamp": "2026-06-19T09:33:00Z", "detail": "step 3"},
+          "session": "01a2224c",          the agent's session, as its hooks have reported it; null if they have not
           "log_tail": "the last lines\n"  null if there is no log on this host
         }
       ]
@@ -30,6 +35,7 @@ the job's last 1,000: ``last_event`` is null if there is none of the attempt.
 from __future__ import annotations
 
 import json
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MAX_ATTEMPTS = 10
 MAX_EVENTS = 1000
+MAX_ANSWERS = 100
 MAX_DETAIL_CHARS = 1000
 MAX_TAIL_LINES = 40
 MAX_TAIL_BYTES = 4096
@@ -63,31 +70,54 @@ def build_context(registry: Registry, job: Job) -> str:
 def describe_context(registry: Registry, job: Job) -> dict[str, Any]:
     """Return the context as JSON-ready values; see :func:`build_context`."""
     earlier: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     reason = None
     if job.attempt > 1:
         recorded = {found.attempt: found for found in registry.attempts(job.job_id)}
-        events = _last_events(registry, job)
+        events, sessions = _last_events(registry, job)
+        answers = _last_answers(registry, job.job_id)
         announced = events.get(job.attempt)
         # The event that announced this attempt has replaced the job's detail, and says what that was.
         reason = job.detail if announced is None else announced.data.get("after")
         for attempt in range(max(1, job.attempt - MAX_ATTEMPTS), job.attempt):
-            earlier.append(_describe_attempt(attempt, recorded.get(attempt), events.get(attempt)))
+            described = _describe_attempt(attempt, recorded.get(attempt), events.get(attempt))
+            earlier.append({**described, "session": sessions.get(attempt)})
     return {
         "schema_version": SCHEMA_VERSION,
         "job": job.as_dict(),
         "attempt": job.attempt,
         "reason": _cut(reason) if isinstance(reason, str) else None,
+        "answers": answers,
         "earlier_attempts": earlier,
     }
 
 
-def _last_events(registry: Registry, job: Job) -> dict[int, Event]:
-    """Return the last event of each attempt that has one among the job's last events."""
+def _last_events(registry: Registry, job: Job) -> tuple[dict[int, Event], dict[int, str]]:
+    """Return the last event and the agent's last session of each attempt, as far as the job's last events have them."""
     found: dict[int, Event] = {}
+    sessions: dict[int, str] = {}
     for event in registry.all_events(job.job_id, after=max(0, job.last_seq - MAX_EVENTS)):
         if event.attempt is not None and event.seq <= job.last_seq:
             found[event.attempt] = event
-    return found
+            session = event.data.get("session")
+            if isinstance(session, str):
+                sessions[event.attempt] = _cut(session)
+    return found, sessions
+
+
+def _last_answers(registry: Registry, job_id: str) -> list[dict[str, Any]]:
+    """Return the last answered questions of a job, the oldest first."""
+    found: deque[dict[str, Any]] = deque(maxlen=MAX_ANSWERS)
+    after = 0
+    while page := registry.questions(job_id=job_id, open_only=False, after=after):
+        after = page[-1].number
+        for question in page:
+            if question.answer is not None:
+                known = question.as_dict()
+                cut = {name: _cut(known[name]) for name in ("text", "answer", "message")}
+                kept = ("key", "attempt", "text", "answer", "message", "answered_by", "answered_at")
+                found.append({name: {**known, **cut}[name] for name in kept})
+    return list(found)
 
 
 def _describe_attempt(number: int, attempt: Attempt | None, event: Event | None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Slot:
 
     def note_sign(self, now: float) -> None:
         """Note a sign of life: output, or a line on the channel."""
-        self._sign_at = now
+        self._sign_at = max(self._sign_at, now)
 
     def note_event(self, kind: EventKind, now: float) -> None:
         """Note an event: a sign of life; while the last one is a question, the idle time stands still."""
@@ -72,7 +72,10 @@ class Slot:
         self._question_is_open = kind is EventKind.PERMISSION_REQUIRED
 
     def overdue(self, now: float) -> Stop | None:
-        """Return why the attempt must be stopped now, if a time is up that was not up before."""
+        """Return why the attempt must be stopped now, if a time is up that was not up before.
+
+        The idle limit is not among these times: whether it counts, only the database knows.
+        """
         if now >= self.deadline and self.holds_claim:
             reason = "the lease ran out before it could be renewed"
             return Stop(StopCause.DEADLINE, reason, at_once=True)
@@ -89,16 +92,6 @@ class Slot:
         if job.idle_timeout_sec <= 0 or self.stop is not None or self._question_is_open:
             return float("inf")
         return self._sign_at + job.idle_timeout_sec + SIGN_SLACK_SEC
-
-    def note_recorded(self, kind: EventKind | None, at: float) -> None:
-        """Note the job's last recorded event: its agent may have published it on its own.
-
-        Args:
-            kind: its kind; None if there is none.
-            at: when it was recorded, by the worker's clock.
-        """
-        self._sign_at = max(self._sign_at, at)
-        self._question_is_open = kind is EventKind.PERMISSION_REQUIRED
 
     def next_check(self) -> float:
         """Return when `overdue` may next return something, or the lease is to be renewed."""

@@ -52,7 +52,7 @@ def test_the_overview_matches_each_commands_help() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_that_shows_something_has_json(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
-    assert "--json" in options or name in ("watch", "ui")
+    assert "--json" in options or name in ("watch", "ui", "mcp", "hook")
 
 
 def test_help_from_the_real_command(cli_without_database: Any) -> None:

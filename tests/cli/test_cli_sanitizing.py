@@ -44,6 +44,14 @@ COMMANDS: dict[str, list[list[str]]] = {
     "show": [["show", "evil"], ["show", "evil", "--json"], ["show", HOSTILE_TEXT]],
     "events": [["events", "evil"], ["events", "evil", "--json"], ["events", "evil", "--wire"]],
     "wait": [["wait", "evil", "--json"], ["wait", HOSTILE_TEXT]],
+    "questions": [["questions"], ["questions", "--all"], ["questions", "evil", "--json"], ["questions", HOSTILE_TEXT]],
+    "answer": [
+        ["answer", "asking/" + HOSTILE_TEXT, HOSTILE_TEXT, "--by", HOSTILE_TEXT, "--message", LONG_HOSTILE_TEXT],
+        ["answer", "asking/" + HOSTILE_TEXT, "again"],
+        ["answer", "evil", HOSTILE_TEXT],
+        ["answer", HOSTILE_TEXT, "allow"],
+        ["questions", "--all"],
+    ],
     "cancel": [["cancel", "free2", "--reason", HOSTILE_TEXT, "--json"], ["cancel", "evil", "--reason", HOSTILE_TEXT]],
     "work": [
         ["work", "--agent", WORKED, "--worker", HOSTILE_TEXT, "--once", "--log-dir", "printed", "--", *HOSTILE_AGENT],
@@ -82,8 +90,22 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["list"],
         ["show", "free5"],
     ],
+    "ask": [
+        ["ask", "asking", LONG_HOSTILE_TEXT, "--key", "k" + HOSTILE_TEXT, "--choices", f"{HOSTILE_TEXT},deny"],
+        ["ask", "asking", "again", "--key", "k" + HOSTILE_TEXT, "--wait", "0", "--default", "deny"],
+        ["ask", "evil", HOSTILE_TEXT, "--choices", HOSTILE_TEXT + ",,"],
+        ["ask", "evil", HOSTILE_TEXT, "--default", HOSTILE_TEXT],
+        ["ask", HOSTILE_TEXT, HOSTILE_TEXT],
+        ["list"],
+        ["show", "asking"],
+        ["stats"],
+    ],
     "complete": [["complete", "free3", "--detail", HOSTILE_TEXT, "--json"]],
     "fail": [["fail", "free4", "--detail", HOSTILE_TEXT, "--data", json.dumps({HOSTILE_TEXT: HOSTILE_TEXT}), "--json"]],
+    "mcp": [
+        ["--db", f"db/{HOSTILE_TEXT}-none.db", "mcp", "--worker", HOSTILE_TEXT],
+        ["mcp", HOSTILE_TEXT],
+    ],
     "accept": [
         ["accept", "-s", HOSTILE_TEXT, "payloads"],
         ["accept", "-s", HOSTILE_TEXT, "payloads", "--json"],
@@ -117,6 +139,19 @@ COMMANDS: dict[str, list[list[str]]] = {
     ],
     "ticket": [["ticket", "evil", "-o", "t", "--json"]],
     "relay": [["relay", "--once", "--timeout-sec", "0.1"], ["relay", "--ticket", HOSTILE_TEXT]],
+    "hook": [
+        ["hook", HOSTILE_TEXT],
+        ["hook", "codex"],
+        ["hook", "codex", "--policy", HOSTILE_TEXT],
+        ["hook", "codex", "--without-job", HOSTILE_TEXT],
+    ],
+    "setup": [
+        ["setup", HOSTILE_TEXT],
+        ["setup", "codex", "--project", HOSTILE_TEXT],
+        ["setup", "codex", "--project", "hostile", "--dry-run"],
+        ["setup", "codex", "--project", "hostile"],
+        ["setup", "claude-code", "--policy", HOSTILE_TEXT],
+    ],
     "init": [["--db", f"db/{HOSTILE_TEXT}.db", "init"], ["init", "--json"]],
     "migrate": [["--db", f"db/{HOSTILE_TEXT}-none.db", "migrate"]],
     "doctor": [
@@ -204,11 +239,16 @@ def hostile_cli(module_cli: Any) -> Any:
             registry.register(agent=HOSTILE_TEXT, prompt=LONG_HOSTILE_TEXT, job_id=f"free{number}")
         for number in range(4):
             registry.register(agent=WORKED, prompt=LONG_HOSTILE_TEXT, job_id=f"worked{number}", max_attempts=2)
+        registry.register(agent=HOSTILE_TEXT, prompt=LONG_HOSTILE_TEXT, job_id="asking")
+        registry.ask("asking", LONG_HOSTILE_TEXT, key=HOSTILE_TEXT, choices=[HOSTILE_TEXT, "no"])
         add_hostile_worker(registry, cli.folder / "logs")
         payloads = [event.payload for event in registry.events("evil")]
     (cli.folder / "payloads").write_text(
         "\n".join([*payloads, json.dumps({"job_id": HOSTILE_TEXT}), HOSTILE_TEXT]) + "\n"
     )
+    config = cli.folder / "hostile" / ".codex" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("# \u202e\u200b\U000e0041\x85 \u2028\nx = 1\n")
     jobs = cli.folder / "old" / ".mam" / "jobs"
     jobs.mkdir(parents=True)
     (jobs / f"{HOSTILE_TEXT}.json").write_text("{")

@@ -45,7 +45,12 @@ INSERT INTO subscriptions (job, subscriber, start_seq, last_seq, handled_seq, cr
 SELECT id, 'watcher' || (id % 3), 0, 3, 3, 1 FROM jobs;
 INSERT INTO gaps (subscription, first_seq, last_seq) SELECT id, 2, 2 FROM subscriptions WHERE id % 10 = 0;
 INSERT INTO refusals (job, subscriber, verdict, seq, recorded_ms, digest, reason, payload)
-SELECT id, 's', 'replayed', 1, 1, {digest}, '', '' FROM jobs WHERE id % 100 = 0
+SELECT id, 's', 'replayed', 1, 1, {digest}, '', '' FROM jobs WHERE id % 100 = 0;
+INSERT INTO questions (job, key, attempt, text, seq, asked_ms, answer, answered_by, answered_ms)
+WITH RECURSIVE s (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM s WHERE number < 3)
+SELECT id, 'k' || number, 1, '?', 3, id, CASE WHEN id % 100 <> 79 THEN 'allow' END,
+       CASE WHEN id % 100 <> 79 THEN 'ann' END, CASE WHEN id % 100 <> 79 THEN id END
+FROM jobs, s WHERE id % 5 = 4
 """
 
 _TAKE = {"worker": "w", "lease_until": 5, "now": 4}
@@ -112,9 +117,25 @@ HOT = {
     "list_refusals": {"below": 2**62, "job_id": None, "limit": 100},
     "token_by_kid": {"job_id": "job77", "kid": 0},
     "verdict_counts_of_job": {"job_id": "job77"},
+    "question": {"job": 79, "key": "k2"},
+    "open_questions": {"after": 10, "limit": 100},
+    "open_questions_of_job": {"job": 79, "after": 10, "limit": 100},
+    "unanswered_questions": {"job": 79, "limit": 10},
+    "questions_of_job": {"job": 79, "after": 10, "limit": 100},
+    "all_questions": {"after": 10, "limit": 100},
+    "ask_again": {"question": 79, "attempt": 2, "seq": 4, "now": 5},
+    "answer_question": {"question": 79, "answer": "deny", "message": "", "by": "bob", "now": 5},
+    "acknowledge_answer": {"question": 79, "seq": 4},
+    "silence": {"job_id": "job79"},
 }
 
-SORTED = {("postgresql", name) for name in ("outbox_page_of_job", "jobs_of_worker", "running_attempts")}
+SORTED = {
+    ("postgresql", name)
+    for name in (
+        *("outbox_page_of_job", "jobs_of_worker", "running_attempts"),
+        *("open_questions_of_job", "unanswered_questions", "questions_of_job"),
+    )
+}
 SORTED |= {(engine, "get_jobs_by_number") for engine in ENGINES}
 """Where the rows that an index finds are sorted: the claimed jobs of a batch, and on PostgreSQL the running jobs or the
 few rows that the statistics promise."""

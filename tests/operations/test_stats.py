@@ -49,7 +49,7 @@ def test_stats_as_json_and_as_lines(sample_registry: Workspace) -> None:
     found = json.loads(sample_registry.jobdb("stats --json"))
     assert list(found) == [
         *("taken_at", "days", "jobs", "by_agent", "by_day", "durations"),
-        *("refusals", "refused_last_at", "events", "outbox", "delayed", "retried"),
+        *("refusals", "refused_last_at", "events", "outbox", "delayed", "retried", "open_questions"),
     ]
     assert found["refusals"] == {"bad_signature": 1} and found["durations"][0]["mean_sec"] == 90.0
     assert json.loads(sample_registry.jobdb("stats --format json --days 3"))["days"] == 3
@@ -80,5 +80,6 @@ def test_prometheus(sample_registry: Workspace) -> None:
 def test_large_numbers_are_exact() -> None:
     from jobdb.operations.stats import Stats
 
-    text = prometheus(Stats("", 14, {"completed": 12_345_678}, {}, {}, (), {}, 98_765_432, 0))
+    text = prometheus(Stats("", 14, {"completed": 12_345_678}, {}, {}, (), {}, 98_765_432, 0, open_questions=3))
     assert 'jobdb_jobs{status="completed"} 12345678\n' in text and "jobdb_events 98765432\n" in text
+    assert "jobdb_open_questions 3\n" in text

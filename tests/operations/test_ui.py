@@ -101,7 +101,9 @@ def site(workspace: Workspace) -> Iterator[Site]:
         (claim,) = registry.work_batch(WorkBatch(worker_id="w1", worker="w", claim=1, log_dir="/logs")).claims
         assert claim.job_id == first.job_id
         registry.publish("first", "progress", detail="<b>step</b> 1", attempt=1)
-        registry.publish("first", "permission_required", detail="delete all?", attempt=1)
+        registry.ask("first", "answered <i>", key="answered", attempt=1)
+        registry.answer("first", "deny", by="ann", key="answered")
+        registry.ask("first", "delete all?", key="delete", attempt=1)
         registry.register(job_id="second", agent="human", prompt="wait")
         ended = registry.register(job_id="third", agent="codex", prompt="end")
         payload = registry.complete(ended.job_id).payload
@@ -123,9 +125,16 @@ def test_pages(site: Site) -> None:
     assert 'href="/jobs/job?job_id=first"' in listed and 'data-column="status"' in listed
     assert [row["job_id"] for row in site.rows("/jobs/v_jobs", agent="codex", status="running")] == ["first"]
     assert [row["job_id"] for row in site.rows("/jobs/waiting_for_permission")] == ["first"]
+    assert [(row["job_id"], row["key"]) for row in site.rows("/jobs/open_questions")] == [("first", "delete")]
+    assert [row["answer"] for row in site.rows("/jobs/v_questions", key="answered")] == ["deny"]
+    assert "<b>1</b>open questions" in start.text
     assert [row["job_id"] for row in site.rows("/jobs/running_jobs")] == ["first"]
     assert [(row["job_id"], row["verdict"]) for row in site.rows("/jobs/refusals")] == [("third", "bad_signature")]
-    assert [row["event"] for row in site.rows("/jobs/job", job_id="first")] == ["progress", "permission_required"]
+    assert [row["event"] for row in site.rows("/jobs/job", job_id="first")] == [
+        "progress",
+        "permission_required",
+        "permission_required",
+    ]
     for page in ("/jobs", *(f"/jobs/{view}" for view in VIEWS)):
         assert site.get(page).status == 200
     assert [(row["job_id"], row["log"]) for row in site.rows("/jobs/v_attempts")] == [("first", "/logs/first/1.log")]
@@ -339,7 +348,7 @@ def test_the_pages_work_in_a_browser(site: Site, browser: Any, workspace: Worksp
     browser.find_element(By.LINK_TEXT, "first").click()
     assert browser.title == "Job first: running"  # and not what the script in the prompt would have changed it to
     timeline = browser.find_elements(By.CSS_SELECTOR, "#timeline tbody tr")
-    assert len(timeline) == 2 and "delete all?" in timeline[1].text
+    assert len(timeline) == 3 and "delete all?" in timeline[2].text
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert loaded and all(name.startswith(f"http://127.0.0.1:{site.port}/") for name in loaded)
     assert len(browser.get_screenshot_as_png()) > 10_000

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from io import StringIO
+from typing import Any
 
 import pytest
 from jobdb.cli.watch_screen import View
@@ -138,6 +139,54 @@ def test_filters(registry: Registry) -> None:
     render(view, registry, "q\r")  # a letter during text input
     assert not view.filter_active and not view.quit_requested and view.agent == "SILq"
     assert "no running job of an agent whose name contains 'SILq'" in "\n".join(render(view, registry))
+
+
+def ask(registry: Registry, job_id: str, key: str, **options: Any) -> None:
+    registry.ask(job_id, f"May I {key}?\x1b[2J", key=key, **options)
+
+
+def test_a_question_is_answered_after_a_confirmation(registry: Registry) -> None:
+    ask(registry, "calm", "build")
+    view = View(LARGE)
+    lines = render(view, registry, size=LARGE)
+    assert sorted(jobs_in(lines)[:2]) == ["asking", "calm"] and "a allow" not in lines[-1]
+    render(view, registry, "/calm\r")
+    assert "a allow · d deny" in render(view, registry)[-1]
+    for keys in ("an", "aa", "a\x1b", "dj", "d\r", "okay"):  # anything but y, and a y before the question is shown
+        view.handle_keys(keys)
+        view.send_answer(registry, by="ann")
+    assert len(registry.questions()) == 1
+    lines = render(view, registry, "d", size=LARGE)
+    assert lines[-1].startswith("deny? y: yes, other keys: no · calm/build: May I build?\\x1b[2J")
+    view.handle_keys("y")
+    view.send_answer(registry, by="ann")
+    assert "answered question build of job calm with deny" in render_lines(view, LARGE)[-1]
+    (question,) = registry.questions(open_only=False)
+    assert (question.answer, question.answered_by) == ("deny", "ann")
+    assert "answered:" in next(line for line in render(view, registry) if line.startswith("calm"))
+
+
+def test_an_answer_that_came_too_late_is_told(registry: Registry) -> None:
+    ask(registry, "calm", "build")
+    view = View(LARGE)
+    lines = "\n".join(render(view, registry, "/calm\r", "\r", "a", size=LARGE))
+    assert "asks build: May I build?" in lines and "allow? y" in lines
+    registry.answer("calm", "deny", by="bob")
+    view.handle_keys("y")
+    view.send_answer(registry, by="ann")
+    assert "'deny' by bob" in render(view, registry, size=ConsoleDimensions(200, 24))[-1]
+
+
+def test_what_the_keys_cannot_answer(registry: Registry) -> None:
+    view = View(LARGE)
+    assert "no open question" in "\n".join(render(view, registry, "/calm\r", "a", size=LARGE))
+    ask(registry, "calm", "where", choices=["here", "there"])
+    assert "here, there" in render(view, registry, "a", size=LARGE)[-1]
+    ask(registry, "calm", "why", choices=[])
+    assert "several open questions" in render(view, registry, "d", size=LARGE)[-1]
+    view.handle_keys("y")
+    view.send_answer(registry, by="ann")
+    assert len(registry.questions()) == 2
 
 
 def test_older_events_of_an_open_job(registry: Registry) -> None:

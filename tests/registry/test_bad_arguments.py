@@ -228,6 +228,27 @@ VERBS: dict[str, tuple[Verb, list[Any]]] = {
         lambda r, v: r.publish_many([NewEvent(job_id="j", event="progress"), v]),
         [None, 5, NewEvent(job_id="a b", event="progress"), NewEvent(job_id="j", event="x")],
     ),
+    "ask": (lambda r, v: r.ask(v, "May I?"), BAD_ID),
+    "ask text": (lambda r, v: r.ask("j", v), [*BAD_TEXT, "", "x" * 65_537]),
+    "ask key": (lambda r, v: r.ask("j", "May I?", key=v), optional([*BAD_NAME, "x" * 129])),
+    "ask choices": (
+        lambda r, v: r.ask("j", "May I?", choices=v),
+        [*BAD_LIST, None, [1], [None], [""], ["a", "a"], ["x" * 257], [str(number) for number in range(65)], ["nul\0"]],
+    ),
+    "ask attempt": (lambda r, v: r.ask("j", "May I?", attempt=v), BAD_INT),
+    "questions job_id": (lambda r, v: r.questions(job_id=v), optional(BAD_ID)),
+    "questions open_only": (lambda r, v: r.questions(open_only=v), [None, 0, 1, "yes"]),
+    "questions after": (lambda r, v: r.questions(after=v), [*BAD_INT, None]),
+    "questions limit": (lambda r, v: r.questions(limit=v), [*BAD_INT, None, 0, 10_001]),
+    "answer": (lambda r, v: r.answer(v, "allow", by="ann"), BAD_ID),
+    "answer answer": (lambda r, v: r.answer("j", v, by="ann", key="open"), [*BAD_TEXT, "", "yes", "x" * 16_385]),
+    "answer by": (lambda r, v: r.answer("j", "allow", by=v, key="open"), BAD_NAME),
+    "answer key": (lambda r, v: r.answer("j", "allow", by="ann", key=v), optional([*BAD_NAME, "x" * 129, "other"])),
+    "answer message": (lambda r, v: r.answer("j", "allow", by="ann", message=v), [*BAD_TEXT, "x" * 65_537]),
+    "wait_for_answer": (lambda r, v: r.wait_for_answer(v, "open"), BAD_ID),
+    "wait_for_answer key": (lambda r, v: r.wait_for_answer("j", v), [*BAD_NAME, "x" * 129, "other"]),
+    "wait_for_answer attempt": (lambda r, v: r.wait_for_answer("j", "open", attempt=v), BAD_INT),
+    "wait_for_answer timeout_sec": (lambda r, v: r.wait_for_answer("j", "open", timeout_sec=v), BAD_SEC),
     "complete": (lambda r, v: r.complete(v), BAD_ID),
     "complete detail": (lambda r, v: r.complete("j", detail=v), BAD_TEXT[:-2]),
     "complete attempt": (lambda r, v: r.complete("j", attempt=v), BAD_INT),
@@ -312,6 +333,8 @@ def registry(tmp_path_factory):
         opened.register(agent="a", prompt="p", job_id="claimed")
         opened.claim(worker="w", job_id="claimed")
         opened.publish("j", "progress")
+        opened.ask("j", "May I?", key="open")
+        opened.ask("j", "May I?", key="open, too")
         yield opened
 
 
@@ -324,6 +347,7 @@ def state(registry: Registry) -> list[Any]:
         jobs,
         of_each,
         attempts,
+        registry.questions(open_only=False),
         registry.workers(),
         registry.subscriptions(),
         registry.refusals(),

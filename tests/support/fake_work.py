@@ -83,12 +83,8 @@ class FakeRegistry:
         self.failures: list[Exception | None] = []
         self.during: Callable[[], None] = lambda: None
         self.claimed: set[AttemptKey] = set()
-        self.store = self
+        self.engine = self
         self.now_ms = 0
-
-    def clock(self) -> int:
-        """Return the database's time, Unix milliseconds."""
-        return self.now_ms
 
     def add(self, job_id: str, **fields: Any) -> None:
         """Register a job."""
@@ -112,10 +108,13 @@ class FakeRegistry:
         held = tuple(key for key in sorted(self.claimed) if self._state(key) is JobStatus.RUNNING)
         return [SimpleNamespace(info=SimpleNamespace(worker_id="w1"), running=held)]
 
-    def get(self, job_id: str) -> Job:
-        """Return the record of a job."""
-        job = self.jobs[job_id]
-        return make_job(job_id, attempt=job.attempt, **job.fields)
+    def silent_sec(self, job_id: str) -> float | None:
+        """Return for how long a job has been silent; None while it asks."""
+        fields = self.jobs[job_id].fields
+        if fields.get("last_event") is EventKind.PERMISSION_REQUIRED:
+            return None
+        last_event_at: datetime | None = fields.get("last_event_at")
+        return float("inf") if last_event_at is None else self.now_ms / 1000 - last_event_at.timestamp()
 
     def _fail(self) -> None:
         failure = self.failures.pop(0) if self.failures else None

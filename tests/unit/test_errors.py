@@ -17,6 +17,7 @@ from jobdb import Busy, InvalidInput, JobdbError, Refused, UnknownJob
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "UnknownJob": {"job_id": "abc"},
+    "UnknownQuestion": {"job_id": "abc", "key": "k"},
     "NoSuchJob": {"job_id": "abc"},
     "Busy": {"message": "it is locked", "waited_sec": 1.5, "holder": "process 7", "advice": "wait"},
 }

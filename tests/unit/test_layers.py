@@ -18,8 +18,8 @@ FLOORS = (
     {"filesystem", "crypto"},
     {"engines"},
     {"registry"},
-    {"operations", "mqtt", "legacy", "work"},
-    {"doctor", "ui"},
+    {"operations", "mqtt", "legacy", "work", "mcp"},
+    {"doctor", "ui", "hooks"},
     {"cli"},
 )
 """Lower floors first. A module may import from its own floor and from lower ones."""
@@ -56,7 +56,7 @@ CALLERS = re.compile(
 )
 """How a file's docstring says, in one sentence, who calls it."""
 
-HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual"]
+HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual", "mcp"]
 
 
 def modules() -> dict[str, Path]:

@@ -83,14 +83,11 @@ def test_idle_time_counts_from_the_last_sign_and_stands_still_for_a_question(ste
             slot.note_event(EventKind.PERMISSION_REQUIRED if is_asking else EventKind.PROGRESS, now)
 
 
-def test_what_an_agent_has_published_on_its_own_is_a_sign_of_life_too() -> None:
+def test_a_sign_of_life_that_is_learned_of_late_counts_from_when_it_was() -> None:
     slot = make_slot(idle_timeout_sec=20)
-    slot.note_recorded(EventKind.PROGRESS, 115.0)
-    assert slot.idle_at() == 135.0 + SIGN_SLACK_SEC
-    slot.note_recorded(EventKind.PROGRESS, 90.0)
-    assert slot.idle_at() == 135.0 + SIGN_SLACK_SEC
-    slot.note_recorded(EventKind.PERMISSION_REQUIRED, 116.0)
-    assert slot.idle_at() == float("inf")
+    for sign_at in (115.0, 90.0):
+        slot.note_sign(sign_at)
+        assert slot.idle_at() == 135.0 + SIGN_SLACK_SEC
 
 
 # -- outbox

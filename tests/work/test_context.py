@@ -53,6 +53,7 @@ def test_a_first_attempt_has_the_record_of_its_job(registry: Registry, tmp_path:
         "job": claimed.job.as_dict(),
         "attempt": 1,
         "reason": None,
+        "answers": [],
         "earlier_attempts": [],
     }
 
@@ -83,6 +84,7 @@ def test_a_later_attempt_learns_of_those_before_it(registry: Registry, tmp_path:
                 "detail": "step 2",
             },
             "log_tail": "".join(f"line {number}\n" for number in range(61, 100)) + "\N{REPLACEMENT CHARACTER}",
+            "session": None,
         },
         {
             "attempt": 2,
@@ -92,9 +94,28 @@ def test_a_later_attempt_learns_of_those_before_it(registry: Registry, tmp_path:
             "log": None,
             "last_event": None,
             "log_tail": None,
+            "session": None,
         },
     ]
     assert first.attempt == 1
+
+
+def test_a_later_attempt_learns_of_the_session_and_the_answers(registry: Registry, tmp_path: Path) -> None:
+    registry.register(agent="codex", prompt="sort", job_id="sort-1")
+    claim(registry, tmp_path)
+    registry.publish("sort-1", "started", data={"agent": "codex", "session": "s-1"}, attempt=1)
+    registry.ask("sort-1", "May I delete build/?", key="delete", attempt=1)
+    registry.ask("sort-1", "May I push?", key="push", attempt=1)
+    registry.answer("sort-1", "deny", by="ann", key="delete", message="keep it")
+    give_back(registry, "sort-1", 1, "exit code 1")
+    found = context(registry, claim(registry, tmp_path))
+    assert [earlier["session"] for earlier in found["earlier_attempts"]] == ["s-1"]
+    (answer,) = found["answers"]
+    assert answer.pop("answered_at").endswith("Z")
+    assert answer == {
+        "key": "delete", "attempt": 1, "text": "May I delete build/?", "answer": "deny", "message": "keep it",
+        "answered_by": "ann",
+    }  # fmt: skip
 
 
 def test_the_reason_survives_the_event_that_announces_the_attempt(registry: Registry, tmp_path: Path) -> None:

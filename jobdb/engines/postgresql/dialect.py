@@ -51,7 +51,7 @@ class PsycopgForms(dict[Statement, Form]):
 
     def __missing__(self, statement: Statement) -> Form:
         text = DIALECT.load().get(statement.name, statement).text
-        notifies = re.match(r"\s*(INSERT INTO|UPDATE) (jobs|events)\b", text) is not None
+        notifies = re.match(r"\s*(INSERT INTO|UPDATE) (jobs|events|questions)\b", text) is not None
         self[statement] = found = Form(psycopg_text(text).encode(), notifies)
         return found
 

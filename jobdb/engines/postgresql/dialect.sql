@@ -130,14 +130,20 @@ WHERE id IN (SELECT id FROM jobs
              ORDER BY id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED);
 
 -- overdue_jobs: locked in the same way.
-SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, last_event_ms, attempt
+SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, GREATEST(last_event_ms, answered_ms), attempt
 FROM jobs CROSS JOIN LATERAL
     (SELECT CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
-                 ELSE COALESCE(started_ms, created_ms) END AS began_ms) AS limits
+                 ELSE COALESCE(started_ms, created_ms) END AS began_ms,
+            (SELECT max(q.answered_ms) FROM questions AS q WHERE q.job = jobs.id) AS answered_ms) AS limits
 WHERE status = 'running' AND (lease_until_ms IS NULL OR lease_until_ms > :now)
   AND ((timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
-       OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL AND COALESCE(last_event, '') <> 'permission_required'
-           AND GREATEST(last_event_ms, began_ms) + idle_timeout_sec * 1000 <= :now))
+       OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL
+           AND (COALESCE(last_event, '') <> 'permission_required'
+                OR EXISTS (SELECT 1 FROM questions AS q
+                           WHERE q.job = jobs.id AND q.seq = jobs.last_seq AND q.answer IS NOT NULL))
+           AND NOT EXISTS (SELECT 1 FROM questions AS q
+                           WHERE q.job = jobs.id AND q.answer IS NULL AND q.attempt = jobs.attempt)
+           AND GREATEST(last_event_ms, began_ms, answered_ms) + idle_timeout_sec * 1000 <= :now))
 ORDER BY id LIMIT :limit FOR NO KEY UPDATE OF jobs SKIP LOCKED;
 
 -- prune_candidates: locked in the same way, also against new rows that refer to them.
@@ -187,6 +193,7 @@ SELECT setval('jobs_id_seq', COALESCE((SELECT max(id) FROM jobs), 0) + 1, false)
        setval('events_id_seq', GREATEST((SELECT max(id) FROM events), (SELECT max(event) FROM feeds),
                                         (SELECT max(start_event) FROM feeds), 0) + 1, false),
        setval('subscriptions_id_seq', COALESCE((SELECT max(id) FROM subscriptions), 0) + 1, false),
+       setval('questions_id_seq', COALESCE((SELECT max(id) FROM questions), 0) + 1, false),
        setval('refusals_id_seq', COALESCE((SELECT max(id) FROM refusals), 0) + 1, false);
 
 -- publish_states: the same; the ids are a JSON array.

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 SECRET_TABLES = frozenset(table for table, _column in SEALED_COLUMNS)
 READABLE_TABLES = frozenset(
-    {"jobs", "events", "outbox", "subscriptions", "gaps", "verdict_counts", "refusals", "workers", "attempts"}
+    {
+        "jobs",
+        "events",
+        "outbox",
+        "subscriptions",
+        "gaps",
+        "verdict_counts",
+        "refusals",
+        "workers",
+        "attempts",
+        "questions",
+    }
 )
 
 # Built-in functions that are marked immutable depend on their arguments alone and are allowed. These others depend on

@@ -105,15 +105,21 @@ WHERE id IN (SELECT id FROM jobs
              LIMIT :limit);
 
 -- overdue_jobs: running jobs past their time limits, which count from the claim, or from the registration if a clock
--- was behind at the claim. A live lease protects a job from the idle limit, and so does an open question; a job whose
--- lease has expired is given back first.
-SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, last_event_ms, attempt
+-- was behind at the claim. A live lease protects a job from the idle limit, and so does an open question; an answer is a
+-- sign of life. A job whose lease has expired is given back first.
+SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, max(COALESCE(last_event_ms, 0), answered_ms), attempt
 FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
-                     ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
-      WHERE status = 'running' AND (lease_until_ms IS NULL OR lease_until_ms > :now)) AS running
+                     ELSE COALESCE(started_ms, created_ms) END AS began_ms,
+             COALESCE((SELECT max(q.answered_ms) FROM questions AS q WHERE q.job = jobs.id), 0) AS answered_ms
+      FROM jobs WHERE status = 'running' AND (lease_until_ms IS NULL OR lease_until_ms > :now)) AS running
 WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
-   OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL AND COALESCE(last_event, '') <> 'permission_required'
-       AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now)
+   OR (idle_timeout_sec > 0 AND lease_until_ms IS NULL
+       AND (COALESCE(last_event, '') <> 'permission_required'
+            OR EXISTS (SELECT 1 FROM questions AS q
+                       WHERE q.job = running.id AND q.seq = running.last_seq AND q.answer IS NOT NULL))
+       AND NOT EXISTS (SELECT 1 FROM questions AS q
+                       WHERE q.job = running.id AND q.answer IS NULL AND q.attempt = running.attempt)
+       AND max(COALESCE(last_event_ms, 0), began_ms, answered_ms) + idle_timeout_sec * 1000 <= :now)
 ORDER BY id LIMIT :limit;
 
 -- end_job: end a job for which no event can be signed or numbered, without an event.

@@ -13,6 +13,7 @@ from .events import EventVerbs
 from .jobs import JobVerbs
 from .leases import LeaseVerbs
 from .outbox import OutboxVerbs
+from .questions import QuestionVerbs
 from .subscriptions import SubscriptionVerbs
 from .tokens import TokenVerbs
 from .workers import WorkerVerbs
@@ -22,6 +23,7 @@ class Engine(
     JobVerbs,
     ClaimVerbs,
     WorkerVerbs,
+    QuestionVerbs,
     LeaseVerbs,
     EventVerbs,
     OutboxVerbs,

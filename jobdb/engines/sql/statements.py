@@ -74,6 +74,22 @@ class WorkerStatements(StatementSet):
     list_attempts: Statement
 
 
+class QuestionStatements(StatementSet):
+    """The statements of ``questions.sql``."""
+
+    question: Statement
+    open_questions_of_job: Statement
+    unanswered_questions: Statement
+    questions_of_job: Statement
+    open_questions: Statement
+    all_questions: Statement
+    insert_question: Statement
+    ask_again: Statement
+    answer_question: Statement
+    acknowledge_answer: Statement
+    silence: Statement
+
+
 class LeaseStatements(StatementSet):
     """The statements of ``leases.sql``."""
 
@@ -169,6 +185,7 @@ class TokenStatements(StatementSet):
 JOBS = JobStatements(Path(__file__).with_name("jobs.sql"))
 CLAIMS = ClaimStatements(Path(__file__).with_name("claims.sql"))
 WORKERS = WorkerStatements(Path(__file__).with_name("workers.sql"))
+QUESTIONS = QuestionStatements(Path(__file__).with_name("questions.sql"))
 LEASES = LeaseStatements(Path(__file__).with_name("leases.sql"))
 EVENTS = EventStatements(Path(__file__).with_name("events.sql"))
 OUTBOX = OutboxStatements(Path(__file__).with_name("outbox.sql"))
@@ -176,5 +193,5 @@ ACCEPT = AcceptStatements(Path(__file__).with_name("accept.sql"))
 SUBSCRIPTIONS = SubscriptionStatements(Path(__file__).with_name("subscriptions.sql"))
 TOKENS = TokenStatements(Path(__file__).with_name("tokens.sql"))
 
-VERBS = (JOBS, CLAIMS, WORKERS, LEASES, EVENTS, OUTBOX, ACCEPT, SUBSCRIPTIONS, TOKENS)
+VERBS = (JOBS, CLAIMS, WORKERS, QUESTIONS, LEASES, EVENTS, OUTBOX, ACCEPT, SUBSCRIPTIONS, TOKENS)
 """All sets. They are read when a database is opened, so that no verb needs a file descriptor for its statements."""

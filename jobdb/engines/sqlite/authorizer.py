@@ -22,7 +22,7 @@ from ...errors import InvalidInput, Unusable
 
 READABLE_TABLES = frozenset(VIEWS) | {
     "jobs", "specs", "tokens", "events", "outbox", "subscriptions", "gaps", "feeds", "verdict_counts", "refusals",
-    "leases", "workers", "attempts", "settings", "imports", "import_lines", "job_records", "sqlite_master",
+    "leases", "workers", "attempts", "questions", "settings", "imports", "import_lines", "job_records", "sqlite_master",
     "json_each", "json_tree",
 }  # fmt: skip
 _REFUSED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "rtreecheck", "sqlite_log"})

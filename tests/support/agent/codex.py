@@ -6,9 +6,11 @@ configuration is used: a test has an empty home.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.agent.model_server import ModelRequest, Say, Shell, Step
@@ -49,6 +51,22 @@ def configure_codex(home: Path, url: str) -> None:
     folder = home / ".codex"
     folder.mkdir(exist_ok=True)
     (folder / "config.toml").write_text(_CONFIG.format(url=url), "utf-8")
+
+
+def add_mcp_server(home: Path, name: str, command: Sequence[str], *, variables: Sequence[str] = ()) -> None:
+    """Add an MCP server to the configuration; Codex waits until it has started.
+
+    Args:
+        home: the agent's HOME.
+        name: the server's name.
+        command: its command line.
+        variables: the variables of Codex's environment that it gets; most are withheld from servers.
+    """
+    with open(home / ".codex" / "config.toml", "a", encoding="utf-8") as file:
+        file.write(
+            f"\n[mcp_servers.{name}]\ncommand = {json.dumps(command[0])}\nargs = {json.dumps(command[1:])}\n"
+            f"env_vars = {json.dumps(variables)}\nrequired = true\nstartup_timeout_sec = 60\n"
+        )
 
 
 def write_named_file(request: ModelRequest) -> Step:
