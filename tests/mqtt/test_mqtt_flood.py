@@ -212,6 +212,7 @@ def test_a_job_with_an_unusable_topic_stops_no_subscriber(harness: BrokerHarness
     if alone:
         with harness.follow("wild", listening=False, **options) as follower:
             assert [event.seq for event in collect(follower, 1)] == [1]
+            wait_until(lambda: any("not a valid MQTT topic" in line for line in harness.messages))
         assert sum("not a valid MQTT topic" in line for line in harness.messages) == 1
         return
     with harness.follow(**options) as follower:

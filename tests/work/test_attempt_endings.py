@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,8 @@ class Scene:
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for kind in kinds:
                 for pid in pids[kind]:
-                    os.kill(pid, number)
+                    with suppress(ProcessLookupError):  # the death of one may be the end of another
+                        os.kill(pid, number)
         if "worker" in kinds:
             assert self.worker.wait(20) == -signal.SIGKILL
 

@@ -87,6 +87,7 @@ def test_what_a_stopped_worker_runs_ends_with_its_lease(registry: Registry, tmp_
         agent, orphan, _keeper = read_pids(tmp_path)
         stopped.send_signal(signal.SIGSTOP)
         wait_until(lambda: not is_running(agent) and not is_running(orphan))
+        wait_until(lambda: registry.engine.next_ready_ms() == 0)  # the lease ends a moment later
         with worker_program(registry, tmp_path, "--lease-sec", 60, "--until-empty") as second:
             check_second_attempt(registry, tmp_path)
             assert second.wait(60) == 0
