@@ -33,7 +33,8 @@ class Watcher:
     def __init__(self, store: Store, mailbox: Mailbox) -> None:
         self._store = store
         self._mailbox = mailbox
-        self._stop = Flag()
+        self._wake = Flag()  # set by the store, too, when it hears of a change
+        self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="jobdb-watcher", daemon=True)
 
     def start(self) -> None:
@@ -42,21 +43,23 @@ class Watcher:
 
     def stop(self) -> None:
         """End the thread, if it was started; return once it has ended."""
-        self._stop.set()
+        self._is_stopping = True
+        self._wake.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def _run(self) -> None:
         seen: int | None = None
-        while not self._stop.is_set():
+        while not self._is_stopping:
             try:
                 before = self._store.data_version() if seen is None else seen
-                version = self._store.wait_for_change(before, _WAIT_SEC, wake=self._stop)
+                version = self._store.wait_for_change(before, _WAIT_SEC, wake=self._wake)
             except JobdbError:
                 # The dispatcher meets the error, too, and decides; without a watcher it asks now and then.
-                self._stop.wait(_RETRY_SEC)
+                self._wake.wait(_RETRY_SEC)
                 continue
+            self._wake.clear()  # before the next look at whether it is to stop
             if version != seen:
                 seen = version
                 self._mailbox.note_change()
-                self._stop.wait(_LEAST_GAP_SEC)
+                self._wake.wait(_LEAST_GAP_SEC)
