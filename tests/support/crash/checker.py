@@ -198,7 +198,8 @@ def _claims(history: History, found: DatabaseState, pruned: set[str]) -> Iterato
         and call.get("refused") in (None, "SyncFailed", "StorageFailed")
     }
     for verb in ("claim", "renew"):
-        for call, answer in history.answered(verb):
+        # The last renewal counts; those in batches are not in the order of the calls.
+        for call, answer in sorted(history.answered(verb), key=lambda found: found[0]["answered_at"]):
             if answer["job"] is None:
                 continue
             key = answer["job"], answer["attempt"]
