@@ -212,6 +212,24 @@ def test_a_stopped_keeper_is_continued(worker_process: WorkerProcess, attempts: 
     assert worker_process.wait() == {"cause": "deadline", "exit_code": None}
 
 
+def test_a_stopped_keeper_without_a_server_goes_on_when_its_lease_is_renewed(
+    keeper_server: KeeperServer, attempts: Attempts
+) -> None:
+    conversation = begin(keeper_server, attempts.launch("sleep", "600"))
+    conversation.wait_for(Started)
+    keeper, server = conversation.keeper.pid, keeper_server.pid
+    assert keeper is not None and server is not None
+    kill(server)
+    wait_until(lambda: not is_alive(server))
+    os.kill(keeper, signal.SIGSTOP)
+    wait_until(lambda: state(keeper) == "T")
+    conversation.keeper.extend(boottime() + 600)
+    wait_until(lambda: state(keeper) != "T")
+    conversation.keeper.kill()
+    assert conversation.wait_for_end().cause == "killed"
+    conversation.keeper.close()
+
+
 def test_a_stopped_server_and_its_keepers_end_with_the_worker(
     worker_process: WorkerProcess, attempts: Attempts
 ) -> None:

@@ -89,10 +89,15 @@ class Keeper:
     def extend(self, deadline: float) -> None:
         """Set another deadline, which has no effect if the present one has passed.
 
+        A keeper that somebody has stopped goes on: its server sees to that, but the server may be dead.
+
         Args:
             deadline: seconds of `jobdb.system.boot_clock.boottime`.
         """
         self._send(frames.EXTEND, float(deadline))
+        if self.pid is not None and not self.has_ended:
+            with suppress(OSError):
+                os.kill(self.pid, signal.SIGCONT)
 
     def terminate(self, grace_sec: float) -> None:
         """Send SIGTERM to all processes of the program that runs now, and SIGKILL after the grace.
