@@ -19,7 +19,7 @@ POLICY_VARIABLE = "JOBDB_POLICY"
 DENIED = 2
 _JOB_VARIABLES = ("JOBDB_JOB_ID", "JOBDB_ATTEMPT", "JOBDB_PROCESS_MARK")
 _GRACE_SEC = 15.0
-"""How much longer than its wait a hook may take in all; ``jobdb setup`` gives it twice that."""
+"""The time that a hook has beyond its wait; ``jobdb setup`` gives it twice that."""
 
 
 def hook(

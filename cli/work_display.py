@@ -1,4 +1,4 @@
-"""What ``jobdb work`` shows: one line per slot on a terminal, otherwise log lines, or one JSON object per transition.
+"""The display of ``jobdb work``: a line per slot on a terminal, otherwise log lines, or a JSON object per transition.
 
 Called by ``work``; imports Rich only on a terminal. All text that came from a job is sanitized.
 """
@@ -157,7 +157,7 @@ class SlotDisplay:
 
 
 class _Running:
-    """What a slot shows of its job."""
+    """The line of a slot."""
 
     def __init__(self, agent: str, prompt: str) -> None:
         self.agent = agent

@@ -1,4 +1,4 @@
-"""What runs in the process of a peer: fill its queue, work it off, idle, or take jobs as they come.
+"""The tasks of a peer's process: fill its queue, work it off, idle, or take jobs as they come.
 
 Called by series.py through processes.py. A run in which a job is not handled exactly once, or in which not all ends are
 recorded, is an error, not a measurement.
@@ -16,7 +16,7 @@ from typing import Any
 
 from .cpu import cpu_sec_of, with_children
 from .peers import PEERS
-from .peers.base import Peer, Place
+from .peers.base import Peer, Place, WorkerPeer
 from .recorder import Mark, Recorder
 
 _PATIENCE_SEC = 30.0
@@ -127,6 +127,7 @@ def produce(name: str, place: Place, jobs: int) -> dict[int, int]:
     """Register jobs one by one with random pauses; return the monotonic ns of each return by job number."""
     source, added = random.Random(1), {}
     peer = PEERS[name].create(place, 1)
+    assert isinstance(peer, WorkerPeer), f"the waiting of {name} is not measured"
     peer.open_producer()
     for number in range(jobs):
         time.sleep(source.uniform(*_PAUSES_SEC))

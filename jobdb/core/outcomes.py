@@ -1,4 +1,4 @@
-"""How an exception that ended the work on a job is told to observers: a sentence and facts, within an event's limits.
+"""The report to observers of an exception that ended the work on a job: a sentence and facts, within an event's limits.
 
 Called by ``Registry.working`` and the worker. Pure.
 """

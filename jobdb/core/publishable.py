@@ -1,4 +1,4 @@
-"""Whether an event can be published, asked before it is handed to others who publish it later.
+"""The check that an event can be published, made before it is handed to others who publish it later.
 
 Called by the worker and by what it runs. Pure.
 """

@@ -23,7 +23,7 @@ _MAX_REASON_CHARS = 4000
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a tool may run.
+    """The answer to an agent: a tool may run, or not.
 
     Attributes:
         allowed: True if it may.

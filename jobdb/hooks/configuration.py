@@ -19,7 +19,7 @@ from .json_text import find, insert, items, parse_object, remove
 from .payload import Agent, HookEvent
 
 SPARE_SEC = 30
-"""How much more time the agent gives a hook than the hook itself takes: what exceeds it would let the tool run."""
+"""The time that the agent gives a hook beyond the hook's own limit: a hook that exceeds it would let the tool run."""
 
 _REPORT_SEC = 60
 _SERVER = "jobdb"
@@ -38,7 +38,7 @@ _block_head = re.compile(r"# 'jobdb setup codex' wrote the next (\d+) lines; wit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookOptions:
-    """What the configured hooks are called with.
+    """The options of the configured hooks.
 
     Attributes:
         wait_sec: how long a hook waits for an answer, in seconds.

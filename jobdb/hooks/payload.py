@@ -63,7 +63,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookInput:
-    """What a hook was called with.
+    """The input of a hook.
 
     Attributes:
         agent: the agent that called it.

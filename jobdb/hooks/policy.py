@@ -41,7 +41,7 @@ _SHELL_CONTROL = r";&|<>()$`\\\n\r\0"
 
 
 class Action(StrEnum):
-    """What happens to a tool call."""
+    """The decision about a tool call."""
 
     ALLOW = "allow"
     DENY = "deny"

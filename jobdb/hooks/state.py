@@ -1,4 +1,4 @@
-"""What the hooks of one attempt remember: which calls an answer has let through, and when progress was last reported.
+"""The memory of one attempt's hooks: which calls an answer has let through, and when progress was last reported.
 
 Called by ``run``. A small file, in the attempt's folder if ``jobdb work`` runs the agent, else in the user's runtime
 folder; hooks of one attempt may run at the same time, so a lock is held while it is read and written.

@@ -1,4 +1,4 @@
-"""What an agent is told of an error: the library's sentence, with advice that names tools.
+"""The text of an error for an agent: the library's sentence, with advice that names tools.
 
 Called by the server for each error of a tool; pure.
 """

@@ -1,4 +1,4 @@
-"""What a server keeps for its client: the registry, and the claims and questions that went through it.
+"""The state that a server keeps for its client: the registry, and the claims and questions that went through it.
 
 Created by the server, once per process; used by the verbs of the tools. Calls the registry to release a claim that
 its client has given up.

@@ -245,10 +245,10 @@ TOOLS = (
 """All tools, in the order in which they are listed."""
 
 _OF_AN_ATTEMPT = ("publish", "ask", "show", "events")
-"""What an attempt that `jobdb work` runs can do. It ends the job by its exit code, and the worker renews the lease."""
+"""The tools of an attempt that `jobdb work` runs. It ends the job by its exit code, and the worker renews the lease."""
 
 _OF_A_CLAIM = ("renew", "release", "complete", "fail")
-"""What the holder of a claim can do besides."""
+"""The further tools of the holder of a claim."""
 
 _INSTRUCTIONS = """\
 jobdb is a job registry. To work: claim a job, do what its prompt says, publish progress, renew the claim before its

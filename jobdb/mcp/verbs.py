@@ -1,4 +1,4 @@
-"""What the tools do: each function calls a verb of the registry and returns the record as JSON values.
+"""The functions behind the tools: each function calls a verb of the registry and returns the record as JSON values.
 
 Called by the tools (``tool.py``), with checked argument names and types; calls ``AsyncRegistry``. Waits are bounded,
 and end with a result instead of an error: an agent that waits asks again.

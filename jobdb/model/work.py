@@ -51,7 +51,7 @@ class GiveBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkBatch:
-    """What a worker reports and asks for, in one transaction.
+    """The reports and requests of a worker, in one transaction.
 
     Attributes:
         worker_id: the worker's id.
@@ -84,7 +84,7 @@ class WorkBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkResult:
-    """What became of a worker's batch.
+    """The result of a worker's batch.
 
     Attributes:
         claims: the jobs that it has now, highest priority first, then the oldest.

@@ -1,4 +1,4 @@
-"""How a verb of ``Registry`` becomes one of ``AsyncRegistry``: a function for each way of running it.
+"""The conversion of verbs of ``Registry`` to those of ``AsyncRegistry``: a function for each way of running it.
 
 Called by ``asynchronous.py``, once per verb, when it is imported. Each takes the verb and returns what calls it in a
 thread, with the verb's parameters and documentation; mypy derives the signature. They call the threads, the watcher and

@@ -140,7 +140,7 @@ class AsyncWorking:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the block ended: "completed", "failed" (a try was used up), "returned" or "lost"; None before that."""
+        """The end of the block: "completed", "failed" (a try was used up), "returned" or "lost"; None before that."""
         return self._working.outcome
 
     async def __aenter__(self) -> AsyncWork:

@@ -31,7 +31,7 @@ class WorkCancelled(BaseException):
 
 
 class CancellationToken:
-    """Whether work must stop, and why. Cancelled once at most; the first reason counts.
+    """The state of work: to go on, or to stop, and why. Cancelled once at most; the first reason counts.
 
     It counts as cancelled as soon as its deadline has passed, even if nobody could say so: the process may have been
     stopped, or the database out of reach.

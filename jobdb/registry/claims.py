@@ -23,9 +23,9 @@ DEFAULT_LEASE_SEC = 300.0
 DEFAULT_STRIKE_LIMIT = 3
 _CLOCK_STEP_SEC = 0.001
 _LONGEST_PAUSE_SEC = 1.0
-"""How often to look, at last, while a job is due and cannot be claimed: only a process with the key can end it."""
+"""The longest interval between looks while a due job cannot be claimed: only a process with the key can end it."""
 _LONGEST_WAIT_SEC = 60.0
-"""How often to look although nothing has changed: the clock that says when a job is due may be set ahead."""
+"""The interval between looks although nothing has changed: the clock that says when a job is due may be set ahead."""
 
 
 class ClaimVerbs(RegistryBase):

@@ -1,4 +1,4 @@
-"""What the code that does a job holds in its hands: :class:`Work`, and ``Registry.working``, which keeps a claim alive.
+"""Work on a claimed job: :class:`Work`, and ``Registry.working``, which keeps a claim alive.
 
 Called by applications with a loop of their own, through ``Registry.working``; the worker (``jobdb.work``) hands the
 same ``Work`` to its handlers, and the asyncio face does what a block does with threads in its own way. Calls the
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WORK_LEASE_SEC = 60.0
 _CHECK_SEC = 0.4
-"""How often the heartbeat asks whether the claim still stands."""
+"""The interval at which the heartbeat checks that the claim still stands."""
 _RETRY_SEC = 0.2
 
 

@@ -19,10 +19,10 @@ from typing import Any
 from ..errors import InvalidInput
 
 DIGEST_BYTES = 16 * 2**30
-"""How much of an attempt's files is read for digests; further files have none."""
+"""The number of bytes of an attempt's files that are read for digests; further files have none."""
 
 MAX_ENTRIES = 100_000
-"""How many entries of a folder are counted."""
+"""The number of entries of a folder that are counted."""
 
 _PIECE_BYTES = 1 << 20
 _O_PATH = getattr(os, "O_PATH", 0)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .slots import Key
 
 MOST_REMARKS = 20
-"""How many invalid lines of one attempt are reported; all are counted."""
+"""The number of invalid lines of one attempt that are reported; all are counted."""
 _NEVER = float("inf")
 
 

@@ -151,7 +151,7 @@ def format_line(event: ChannelEvent) -> bytes:
 
 
 class FinalWords:
-    """What an attempt's agent said about its end, and the detail and data that follow from it."""
+    """The last words of an attempt's agent, and the detail and data that follow from them."""
 
     def __init__(self) -> None:
         self._said: dict[EventKind, ChannelEvent] = {}

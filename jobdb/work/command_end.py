@@ -1,4 +1,4 @@
-"""What the end of a command means: from the keeper's report, the agent's last words and the files that it made.
+"""The outcome of a command: from the keeper's report, the agent's last words and the files that it made.
 
 Called by the command runner. Pure.
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EX_TEMPFAIL = 75
 RETRY_SEC = 30.0
-"""How long a job waits that asked to be tried later, or whose ``--before`` failed."""
+"""The delay of a job that asked to be tried later, or whose ``--before`` failed."""
 _SYSTEM_RETRY_SEC = 5.0
 _TAIL_CHARS = 4096
 

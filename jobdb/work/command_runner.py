@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
 GRACE_SEC = 10.0
 AFTER_SEC = 30.0
-"""How long ``--after`` may take once its attempt was stopped."""
+"""The time that ``--after`` has once its attempt was stopped."""
 LOG_MAX_BYTES = 64 << 20
 _START_RETRY_SEC = 5.0
 _KEEPER_SEC = 10.0
-"""How long a keeper may take to kill its processes, before it is killed itself."""
+"""The time that a keeper has to kill its processes, before it is killed itself."""
 _ORPHANS_SEC, _ORPHANS_STEP_SEC = 5.0, 0.02
 _NEVER = float("inf")
 LOGGER = logging.getLogger("jobdb.work")

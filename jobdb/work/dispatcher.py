@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 NEVER = float("inf")
 LONGEST_HEARTBEAT_SEC = 60.0
 LINGER_SHARE, LONGEST_LINGER_SEC = 0.1, 0.001
-"""How long to wait for jobs that end at once: a share of what the transaction took that they can save."""
+"""The wait for jobs that end at once: a share of what the transaction took that they can save."""
 DRAIN_REASON = "the worker was stopped"
 
 
@@ -394,7 +394,7 @@ class Dispatcher:
 
     @property
     def records(self) -> Recorder:
-        """What was recorded."""
+        """The record of what the attempts leave in the database."""
         return self._records
 
 

@@ -33,7 +33,7 @@ from ..core.log_paths import folder_name
 from ..errors import InvalidInput, StorageFailed
 
 LOCK_FILE_SEC = 86_400.0
-"""How long a job's lock file is kept after its last use, in seconds."""
+"""The time for which a job's lock file is kept after its last use, in seconds."""
 
 _SESSIONS = "/run/user"
 _SHARED = "/tmp"

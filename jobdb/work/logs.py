@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..urls import DatabaseUrl
 
 WINDOW_BYTES = 2 << 20
-"""How much of what was read is kept: more than the part of a log that is written again and again."""
+"""The number of bytes that are kept of what was read: more than the part of a log that is written again and again."""
 
 _PIECE_BYTES = 4 << 20
 _BLOCK_BYTES = 1 << 16
@@ -95,7 +95,7 @@ class LogReader:
         self._end = 0
         """The position in the file up to which it was read."""
         self._window = b""
-        """What was there before that position."""
+        """The bytes before that position."""
 
     def __enter__(self) -> LogReader:
         return self

@@ -1,4 +1,4 @@
-"""What a worker has to write: the events of its attempts, and how they ended, in the order in which it happened.
+"""The pending writes of a worker: the events of its attempts, and how they ended, in the order in which it happened.
 
 Used by the dispatcher alone, in its thread. Pure. Nothing leaves it before the database has it: a batch that failed is
 simply made again. An attempt's end is never written before its events, and it frees the slot for the next claim in the
@@ -25,7 +25,7 @@ MOST_EVENTS = 500
 
 
 class Written(NamedTuple):
-    """What one transaction writes.
+    """The writes of one transaction.
 
     Attributes:
         events: the events that do not end a job.

@@ -1,4 +1,4 @@
-"""What an attempt's end becomes: the event that ends the job, its return, or nothing.
+"""The result of an attempt's end: the event that ends the job, its return, or nothing.
 
 Called by the dispatcher with what a runner reports; the runners create the reports. Pure.
 
@@ -17,7 +17,7 @@ from typing import Any
 from ..model import EventKind, GiveBack, NewEvent
 
 KEEPER_LIMIT = 3
-"""How often a job without ``max_attempts`` may lose its keeper or its lease before it ends as error."""
+"""The number of times that a job without ``max_attempts`` loses its keeper or its lease before it ends as error."""
 FIRST_RETRY_SEC, LONGEST_RETRY_SEC = 1.0, 60.0
 
 
@@ -90,7 +90,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vanished:
-    """What ran it is gone, and nobody knows how far it came: a try is used up, of three at least."""
+    """The attempt is gone, and nobody knows how far it came: a try is used up, of three at least."""
 
     reason: str
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -119,10 +119,10 @@ class Stopped:
 
 
 Report = Succeeded | Failed | Deferred | Vanished | NotStarted | Stopped
-"""What a runner reports at the end of an attempt."""
+"""A runner's report of the end of an attempt."""
 
 Ending = NewEvent | GiveBack
-"""What is recorded at the end of an attempt."""
+"""The record of the end of an attempt."""
 
 
 def ending(job_id: str, attempt: int, strikes: int, report: Report, stop: Stop | None) -> Ending | None:

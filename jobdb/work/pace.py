@@ -6,7 +6,7 @@ Used by the dispatcher, in its thread. Pure: the dispatcher reads the clock.
 from __future__ import annotations
 
 RECHECK_SEC = 1.0
-"""How often a worker with a free slot asks for jobs although nothing has changed: a delay or a lease may be over."""
+"""The interval at which a free slot asks for jobs although nothing has changed: a delay or a lease may be over."""
 _BURST = 4.0
 _ASKS_PER_SEC = 25.0
 
@@ -73,7 +73,7 @@ class StatesPace:
 
 
 class RetryPace:
-    """How long to leave a database alone that could not be used."""
+    """The pauses before a database that could not be used is tried again."""
 
     def __init__(self) -> None:
         self._pause_sec = FIRST_PAUSE_SEC

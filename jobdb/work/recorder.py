@@ -1,4 +1,4 @@
-"""What a worker's attempts leave in the database, and what is known of it: events, endings, and the refused ones.
+"""The record of a worker's attempts in the database: events, endings, and the refused ones.
 
 Used by the dispatcher, in its thread. Pure: it makes the parts of a batch and reads the result, and calls no database.
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .transitions import Transition
 
 _DUE_SLACK_SEC = 1.5
-"""How long after a delay is over a job may remain unclaimed by this worker before it is forgotten."""
+"""The time after the end of a delay for which a job is remembered that this worker has not claimed."""
 
 
 class Recorder:

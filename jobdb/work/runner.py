@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from .slots import Key
 
 MOST_UNWRITTEN = 1000
-"""How many events of one attempt may wait to be recorded before it has to wait, too."""
+"""The number of events of one attempt that may wait to be recorded before it has to wait, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerContext:
-    """What a runner gets when the worker begins.
+    """The worker, as its runner knows it.
 
     Attributes:
         mailbox: where it reports.

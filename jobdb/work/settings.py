@@ -20,7 +20,7 @@ DEFAULT_SLOTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """What a worker does, and how; the arguments of ``Worker``, which documents them."""
+    """The settings of a worker; the arguments of ``Worker``, which documents them."""
 
     concurrency: int = DEFAULT_SLOTS
     agent: str | None = None
@@ -59,7 +59,7 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSummary:
-    """What a worker did.
+    """The summary of a worker's run.
 
     Attributes:
         claimed: how many jobs it claimed; each attempt counts.

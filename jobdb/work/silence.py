@@ -1,4 +1,4 @@
-"""What an agent that seems silent has done on its own, past its worker: it has published, or asked, or has an answer.
+"""The activity of an agent past its worker, which takes it for silent: it has published, or asked, or has an answer.
 
 Called by the dispatcher before it stops an attempt for its silence. Calls the registry.
 """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..model import Claim
 
 SIGN_SLACK_SEC = 1.0
-"""How much later the last sign of life may be than the last one that was heard of: a keeper reports one a second."""
+"""The delay of reported signs of life: a keeper reports one a second."""
 
 Key = tuple[str, int]
 """A job id and an attempt."""

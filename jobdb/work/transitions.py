@@ -99,7 +99,7 @@ class Noted(OfJob):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping(OfJob):
-    """What runs for a job is being stopped.
+    """The processes or the code of a job are being stopped.
 
     Attributes:
         cause: "cancelled", "ended", "taken_over", "deadline", "timeout", "idle" or "drain".

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .mailbox import Mailbox
 
 _WAIT_SEC = 1.0
-"""How long one wait takes at most, so that the thread ends soon after `Watcher.stop`."""
+"""The longest single wait, so that the thread ends soon after `Watcher.stop`."""
 _LEAST_GAP_SEC = 0.004
 """The pause after a change: where others commit all the time, the dispatcher is not woken for each commit."""
 _RETRY_SEC = 0.5

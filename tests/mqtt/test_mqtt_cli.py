@@ -60,7 +60,7 @@ def start_process(environment: dict[str, str], tmp_path: Path) -> Iterator[Calla
 
 
 CLAIM = ("--attempt", "1")
-"""What the worker that claimed the job names."""
+"""The attempt that the worker names."""
 
 
 @pytest.fixture

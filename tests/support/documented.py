@@ -1,4 +1,4 @@
-"""What the pages document, for tests that compare it with what commands print."""
+"""The documented commands and fields, for tests that compare it with what commands print."""
 
 from __future__ import annotations
 

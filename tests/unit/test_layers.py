@@ -54,7 +54,7 @@ CALLERS = re.compile(
     r"\b(Called|Used|Started|Created|Read|Imported|Raised|Run|Asked|Implemented)\b(?:(?!\.\s).)*\bby\b",
     re.IGNORECASE | re.DOTALL,
 )
-"""How a file's docstring says, in one sentence, who calls it."""
+"""The sentence of a file's docstring that says who calls it."""
 
 HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual", "mcp"]
 

@@ -3,7 +3,7 @@
 A peer's queue is in a place: a folder on the measured disk and, where it needs a server, a URL. prepare() fills the
 queue; start() begins to work on it with the given number of slots, in the background, and calls the handler with each
 job's number; stop() returns when the slots are idle and what they did is recorded. Another process calls
-open_producer() and add() to register single jobs.
+open_producer() and add() to register single jobs, if the peer has a worker of its own.
 """
 
 from __future__ import annotations
@@ -114,6 +114,14 @@ class Peer(ABC):
         None: the queue keeps nothing of an ended job; that none is left was checked.
         """
 
+    def cpu_sec(self) -> float:
+        """Return the CPU seconds that the worker has used so far."""
+        return own_cpu_sec()
+
+
+class WorkerPeer(Peer):
+    """A queue with a worker of its own, whose waiting for jobs is measured, too."""
+
     @abstractmethod
     def open_producer(self) -> None:
         """Connect, in a process that only registers jobs."""
@@ -122,12 +130,8 @@ class Peer(ABC):
     def add(self, number: int) -> None:
         """Register one job."""
 
-    def close_producer(self) -> None:  # noqa: B027
+    def close_producer(self) -> None:
         """Disconnect."""
-
-    def cpu_sec(self) -> float:
-        """Return the CPU seconds that the worker has used so far."""
-        return own_cpu_sec()
 
 
 class Loop(Peer):
@@ -163,9 +167,3 @@ class Loop(Peer):
         for thread in self._threads:
             thread.join()
         self.check()
-
-    def open_producer(self) -> None:
-        raise NotImplementedError("a loop's waiting is not measured")
-
-    def add(self, number: int) -> None:
-        raise NotImplementedError("a loop's waiting is not measured")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from dbos import DBOS, DBOSClient
 
-from .base import Handle, Peer, PeerInfo, Place, ignore, prompt
+from .base import Handle, PeerInfo, Place, WorkerPeer, ignore, prompt
 
 _QUEUE = "jobs"
 _VERSION = "benchmark"
@@ -30,7 +30,7 @@ _SETTINGS = (
 _COUNT = "SELECT count(*) FROM {schema}workflow_status WHERE status = 'SUCCESS'"
 
 
-class _Dbos(Peer):
+class _Dbos(WorkerPeer):
     def __init__(self, place: Place, slots: int) -> None:
         super().__init__(place, slots)
         self._client: Any = None

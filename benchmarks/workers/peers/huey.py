@@ -13,10 +13,10 @@ from typing import Any
 from huey import SqliteHuey  # type: ignore[import-untyped]
 from huey.consumer import Consumer  # type: ignore[import-untyped]
 
-from .base import Handle, Peer, PeerInfo, Place, ignore, prompt
+from .base import Handle, PeerInfo, Place, WorkerPeer, ignore, prompt
 
 
-class HueyConsumer(Peer):
+class HueyConsumer(WorkerPeer):
     def __init__(self, place: Place, slots: int, *, results: bool) -> None:
         super().__init__(place, slots)
         self._results = results

@@ -16,7 +16,7 @@ from jobdb import JobStatus, NewJob, Registry, __version__
 from jobdb.work import Worker
 
 from ...adapters.jobdb import benchmark_vault
-from .base import Handle, Peer, PeerInfo, Place, prompt
+from .base import Handle, PeerInfo, Place, WorkerPeer, prompt
 
 if TYPE_CHECKING:
     from jobdb.work import Work
@@ -36,7 +36,7 @@ def _new_job(number: int) -> NewJob:
     return NewJob(agent=_AGENT, prompt=prompt(number), job_id=f"job-{number}")
 
 
-class JobdbSqlite(Peer):
+class JobdbSqlite(WorkerPeer):
     def __init__(self, place: Place, slots: int) -> None:
         super().__init__(place, slots)
         self._registry: Registry | None = None

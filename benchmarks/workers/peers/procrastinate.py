@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 import psycopg
 from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 
-from .base import Handle, Peer, PeerInfo, Place, ignore, prompt
+from .base import Handle, PeerInfo, Place, WorkerPeer, ignore, prompt
 
 _STOP_SEC = 60
 
 
-class ProcrastinateWorker(Peer):
+class ProcrastinateWorker(WorkerPeer):
     server: ClassVar[str] = "postgresql"
 
     def __init__(self, place: Place, slots: int, *, threads: bool) -> None:

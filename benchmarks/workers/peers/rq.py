@@ -20,7 +20,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 
 from ..cpu import cpu_sec_of
-from .base import Handle, Peer, PeerInfo, Place, prompt
+from .base import Handle, PeerInfo, Place, WorkerPeer, prompt
 
 _START = struct.Struct("=qq")
 _LOOK_SEC = 0.005
@@ -45,7 +45,7 @@ def _work(url: str, starts: str, together: Barrier) -> None:
     SimpleWorker([Queue("jobs", connection=redis)], connection=redis).work(logging_level="ERROR")
 
 
-class RqWorkers(Peer):
+class RqWorkers(WorkerPeer):
     server: ClassVar[str] = "redis"
 
     def __init__(self, place: Place, slots: int) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .lookups import JobState
 
 CLAIM_STEP = 100
-"""How many due jobs, and how many expired leases, a claim returns to the queue in one transaction."""
+"""The number of due jobs, and of expired leases, that a claim returns to the queue in one transaction."""
 
 
 class ClaimVerbs(VerbGroup):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Recorded(NamedTuple):
-    """What became of a batch.
+    """The result of a batch.
 
     Attributes:
         claimed: the records of the claimed jobs, highest priority first, then the oldest.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _MAX_SLEEP_SEC = 0.02
 """A holder that is killed wakes nobody, so waiters check again after this time; they are then last in the queue."""
 _POLL_SEC = 1e-3
-"""The same if nobody has released the gate since: its holder may not share the page with us, and then wakes nobody."""
+"""That time if nobody has released the gate since: its holder may not share the page with us, and then wakes nobody."""
 _CHECKPOINT_RANGE = (0, 1)
 """The byte range of the gate file (start, length) that is locked during a checkpoint."""
 _SPIN_NS = 150_000

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_SEC, _LONGEST_PAUSE_SEC = 0.001, 0.02
 _POLL_FIRST_SEC = 0.005
-"""How long a commit is looked for whose write may have come before the wait."""
+"""The time for which a commit is looked for whose write may have come before the wait."""
 _POLL_AFTER_WRITE_SEC = 0.05
-"""How long after a write to the WAL its commit is looked for."""
+"""The time after a write to the WAL for which its commit is looked for."""
 _ASK_SQLITE_SEC = 0.25
-"""How often SQLite is asked whether the database has changed although nobody has written to the WAL."""
+"""The interval at which SQLite is asked for changes although nobody has written to the WAL."""
 _LOOK_AT_FLAG_SEC = 0.05
 
 

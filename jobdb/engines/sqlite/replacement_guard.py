@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _WRITE_VALID_SEC = 0.002
 """The time for which a new write relies on the last check; it checks again after its commit."""
 _READ_VALID_SEC = 0.001
-"""The same for a read, which does not check again, since a check takes as long as the cheapest read."""
+"""That time for a read, which does not check again, since a check takes as long as the cheapest read."""
 _TIMESTAMP_GRANULARITY_NS = 50_000_000
 """Longer than a tick of the kernel's clock (10 ms at most): two changes within one tick get the same time."""
 _PATH_ONLY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC

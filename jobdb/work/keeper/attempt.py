@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 HOLDER_GRACE_SEC = 3.0
-"""How long the holder of the lock has after SIGTERM."""
+"""The time that the holder of the lock has after SIGTERM."""
 BLOCKED_SEC = 10.0
-"""How long to wait for processes that were killed, before an attempt is given up that has not begun."""
+"""The wait for processes that were killed, before an attempt that has not begun is given up."""
 _LOOK_SEC = 0.02
 _SHELL = b"/bin/sh"
 

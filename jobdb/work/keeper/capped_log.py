@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 
 TAIL_BYTES = 4096
-"""How much of the latest output is kept for the report of the attempt's end."""
+"""The number of bytes of the latest output that are kept for the report of the attempt's end."""
 _LAST_PART_BYTES = 1 << 20
 _WRITE_INTERVAL_SEC = 1.0
 _NOTE_BYTES = 80
@@ -44,7 +44,7 @@ class CappedLog:
         self._latest = bytearray()
         """The last part, and up to as much before it, which is cut off now and then."""
         self._kept_last = 0
-        """How many bytes of the last part are in the file."""
+        """The number of bytes of the last part that are in the file."""
         self._written_at = 0.0
         self._is_dirty = False
         if path is not None:

@@ -18,7 +18,7 @@ class LineBuffer:
     def __init__(self) -> None:
         self._partial = bytearray()
         self._skipped = 0
-        """How many bytes of the current line were dropped, since it is too long."""
+        """The number of bytes of the current line that were dropped, since it is too long."""
 
     def feed(self, piece: bytes) -> bytes:
         """Return the lines that the piece completes, each with its newline; empty if there are none.

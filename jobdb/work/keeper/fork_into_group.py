@@ -18,7 +18,7 @@ import signal
 import sys
 
 _SYS_CLONE3 = 435
-"""The same on all processors but Alpha."""
+"""The number is that of all processors but Alpha."""
 _CLONE_INTO_CGROUP = 0x200000000
 _EXIT_SIGNAL, _CGROUP, _FIELDS = 4, 10, 11
 """The places of two fields of ``struct clone_args``, and their number."""

@@ -1,4 +1,4 @@
-"""What a keeper waits for: commands, signals, its deadline, the agent's output, and lines of its channel.
+"""The inputs of a keeper: commands, signals, its deadline, the agent's output, and lines of its channel.
 
 Used by ``attempt.py``; imports only the standard library and ``jobdb.system.boot_clock``. One call of `KeeperIO.wait`
 is one ``poll`` and the handling of what it finds. Nothing here blocks but that, and nothing grows without limit: when
@@ -30,10 +30,10 @@ _READ_BYTES = 65536
 _MAX_UNSENT_BYTES = 1 << 20
 _ACTIVITY_SEC = 1.0
 _READ_INTERVAL_SEC = 0.01
-"""How long an agent that writes little at a time is left alone after a read, so that its pieces are read together."""
+"""The pause after a read of an agent that writes little at a time, so that its pieces are read together."""
 _DRAIN_BYTES = 4 << 20
 _LONGEST_WAIT_SEC = 3600.0
-"""What `poll` takes is limited, and a wait is repeated anyway."""
+"""The longest wait: the argument of `poll` is limited, and a wait is repeated anyway."""
 _LAST_WORDS_SEC = 2.0
 
 

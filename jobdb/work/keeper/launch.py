@@ -1,4 +1,4 @@
-"""What a keeper is to run, as the worker says it.
+"""The worker's order to a keeper: the command to run, and where.
 
 Used by the worker, which makes a `Launch` per attempt, and by ``client.py``, which passes it on.
 """

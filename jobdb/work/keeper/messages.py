@@ -1,4 +1,4 @@
-"""What a keeper tells its worker.
+"""The messages of a keeper to its worker.
 
 Used by the worker, which gets them from `client.Keeper.receive`; ``client.py`` makes them from the keeper's frames.
 """

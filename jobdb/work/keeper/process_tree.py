@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Find = Callable[[Callable[["Process"], object]], Processes]
 
 _ROUNDS = 30
-"""How often a growing tree is looked at before what was found is killed."""
+"""The number of looks at a growing tree before what was found is killed."""
 _READ_BYTES = 65536
 _SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _DEAD = (b"Z", b"X", b"x")

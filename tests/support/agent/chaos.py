@@ -51,7 +51,7 @@ _WAYS = (
 
 @dataclass
 class Report:
-    """What was done, and what was wrong."""
+    """The record of a run, and the broken promises."""
 
     seed: int
     jobs: int

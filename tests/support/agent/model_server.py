@@ -54,7 +54,7 @@ Step = Say | Shell | Call
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What an agent asks the model.
+    """A request of an agent to the model.
 
     Attributes:
         prompt: the text of the last message of the user.
@@ -73,7 +73,7 @@ class ModelRequest:
 
 
 Plan = Callable[[ModelRequest], Step]
-"""What the model answers. It is called in a thread of the request's own, and may wait."""
+"""The model's answer. It is called in a thread of the request's own, and may wait."""
 
 
 def scripted(*steps: Step) -> Plan:

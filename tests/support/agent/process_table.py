@@ -16,7 +16,7 @@ MARK_OPTION = "--mark"
 
 
 class Mark(NamedTuple):
-    """What an attempt's processes have in their environment."""
+    """The mark in the environment of an attempt's processes."""
 
     registry_id: str
     job_id: str

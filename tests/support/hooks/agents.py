@@ -1,4 +1,4 @@
-"""What Claude Code and Codex pass to a hook, and what they do with what comes back.
+"""The payloads that Claude Code and Codex pass to a hook, and their reading of its answer.
 
 The payloads of claude-code are those of its hooks reference; those of codex were recorded from version 0.171
 (`tests.hooks.test_codex_hooks` runs the real one). Both let a tool run whenever a hook fails in any other way than with

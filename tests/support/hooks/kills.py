@@ -35,7 +35,7 @@ _LONGEST_SEC = 0.8
 
 @dataclass
 class Report:
-    """What was done, and what was wrong."""
+    """The record of the rounds, and the broken promises."""
 
     seed: int
     rounds: int = 0
